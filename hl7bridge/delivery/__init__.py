@@ -1,0 +1,1 @@
+"""From bundle to FHIR endpoint: outcome, retry, lanes, dead letters."""

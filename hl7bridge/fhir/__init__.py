@@ -1,0 +1,1 @@
+"""FHIR R4: the model as data, identity, bundles."""

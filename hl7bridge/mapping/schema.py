@@ -1,0 +1,313 @@
+"""What a mapping table is once it is read: frozen values that the checker judges and the compiler turns into code.
+
+Sans-IO. Every value an analyst wrote keeps its Place, so that any later error can name file, line and column.
+The words and their meaning: docs/mapping-reference.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Otherwise = str  # "keep" | "drop" | "error" | a code
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: file as the analyst knows it (relative to its folder's parent), line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A reference to a piece of a message: segment or data type, field or component, deeper parts.
+
+    `PID` -> ("PID", ()); `PID-5.1.2` -> ("PID", (5, 1, 2)); in a data type table `XPN.1.2` -> ("XPN", (1, 2)).
+    """
+
+    root: str
+    parts: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        separator = "-" if is_segment_name(self.root) else "."
+        head, rest = self.parts[:1], self.parts[1:]
+        return self.root + "".join(f"{separator}{n}" for n in head) + "".join(f".{n}" for n in rest)
+
+
+def is_segment_name(root: str) -> bool:
+    """Segment ids have three characters, the data types that tables read have two or three; only these clash."""
+    return len(root) == 3 and root not in DATATYPES_OF_THREE
+
+
+DATATYPES_OF_THREE = frozenset(
+    "CNE CNN CWE DIN DLD DLN DLT DTM DTN EIP ELD ERL FN FT ICD JCC MO MOC MOP MSG NDL NM OCD OSD OSP PIP PLN PPN PRL PTA "
+    "QIP QSC RCD RFR RMC RPT SAD SCV SNM SPD SPS SRT UVC VID VR WVI WVS XAD XCN XON XPN XTN VH TS TQ TM TX CCD CCP CSU AUI CK CM CP "
+    "CQ CX CD CE CF DDI DIN DR DT ED EI FC GTS HD ID IS JCC LA1 LA2 MA NA NR OG PL PPN PT QIP RI RP SI SN ST".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Valued:
+    """`PID-5 valued` / `PID-5 not valued`."""
+
+    ref: Ref
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """`OBX-2 = NM`, `!=` (one value), `in [..]`, `not in [..]`. On a composite the first component is compared.
+
+    `other` is set instead of values where both sides are fields: `PID-11.9 != PID-12`.
+    """
+
+    ref: Ref
+    values: tuple[str, ...]
+    negated: bool = False
+    other: Ref | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """`count(OBX-5) <= 1` (repetitions that are not empty), `length(PID-7) > 8` (characters)."""
+
+    kind: Literal["count", "length"]
+    ref: Ref
+    operator: Literal["<", "<=", ">", ">=", "=", "!="]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """`a and b`"""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """`a or b`"""
+
+    parts: tuple[Condition, ...]
+
+
+Condition = Valued | Compare | Measure | All | Any
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a path: element name, label, and the resource that a reference leads to.
+
+    `performer#observer(PractitionerRole.practitioner)` -> Step("performer", "observer", "PractitionerRole", None,
+    (Step("practitioner"),)).
+    """
+
+    name: str
+    label: str = ""
+    resource: str | None = None
+    resource_label: str = ""
+    inner: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Where a row writes. `steps` is empty for `$this` (the resource or element itself) and `$value` (a primitive)."""
+
+    text: str
+    steps: tuple[Step, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Literal_:
+    """A quoted part of `concat:`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptionValue:
+    """`value: {option: name}`: the site's decision is the value."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptionTest:
+    """`option: name` (on when the option is yes) or `option: name = value`."""
+
+    name: str
+    value: str = "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a segment or data type table. Exactly one of as/codes/value/concat/apply or a plain copy gives the value."""
+
+    source: Ref  # the key: PID-5, XPN.1, or the table's own source (a constant: once per target)
+    place: Place
+    to: Path | None = None
+    as_: str | None = None  # data type table
+    codes: str | None = None  # code table
+    value: str | OptionValue | None = None
+    concat: tuple[Ref | Literal_, ...] = ()
+    set_: tuple[tuple[Path, str | OptionValue], ...] = ()
+    extension: tuple[str, ...] = ()  # urls from the outside in; short names are completed when read
+    extension_label: str = ""
+    on: Path | None = None  # the element that carries the extension; None: the table's own target
+    when: Condition | None = None
+    when_text: str = ""
+    option: OptionTest | None = None
+    apply: str | None = None  # a built-in function by name
+    invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """`given:` one segment or one field as text; `expect:` what must be part of the result."""
+
+    name: str
+    given: str
+    expect: object
+    options: Mapping[str, str]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A segment table (PID-Patient) or a data type table (XPN-HumanName, HD-uri).
+
+    `source`: PID or XPN; `target`: FHIR type or, for a backbone element, its path (MessageHeader.source); `variant`:
+    what follows (DefaultAssigner), which has no meaning but to tell tables apart.
+    """
+
+    name: str
+    kind: Literal["segment", "datatype"]
+    source: str
+    target: str
+    variant: str
+    rows: tuple[Row, ...]
+    unmapped: Mapping[str, str]
+    examples: Sequence[Example]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """`Patient#patient`: a resource of this message, by type and label."""
+
+    type: str
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.type}#{self.label}" if self.label else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`subject: Patient#patient`, or on another resource of the message: `DiagnosticReport#report.result: Observation#result`."""
+
+    on: Label | None  # None: the resource this use makes
+    path: Path
+    to: Label
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One use of a segment table in a message table."""
+
+    segment: str  # the full path of the node in the structure: PATIENT_RESULT.ORDER_OBSERVATION.OBR
+    table: str
+    into: Label
+    links: tuple[Link, ...]
+    place: Place
+    when: Condition | None = None
+    when_text: str = ""
+    option: OptionTest | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageTable:
+    """ADT_A01: which segment tables a message uses. `structure`: HL7's abstract syntax, see hl7v2/structure.py."""
+
+    name: str
+    code: str  # ADT
+    events: tuple[str, ...]
+    structure: str
+    uses: tuple[Use, ...]
+    place: Place
+    unmapped: Mapping[str, str] = field(default_factory=dict)  # segments the structure names and nothing reads
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a v2 code becomes."""
+
+    code: str
+    system: str
+    display: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeTable:
+    """AdministrativeSex: v2 table 0001 to FHIR codes. `v2_table` may be empty for user tables."""
+
+    name: str
+    v2_table: str
+    system: str
+    map: Mapping[str, Code]
+    otherwise: Otherwise
+    place: Place
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A decision the standard leaves to the site."""
+
+    name: str
+    default: str
+    values: tuple[str, ...]  # empty: any text
+    says: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a resource type is identified and who may overwrite it; see docs/mapping-reference.md#identity.
+
+    `prefer`: identifier type codes (table 0203) in order, "*" for any identifier with a system. `unique`: paths whose
+    values make a resource without such an identifier the same thing (empty: one for each message). `owners`: message
+    codes whose word replaces what the server has; every other message only creates what is not there.
+    """
+
+    type: str
+    prefer: tuple[str, ...]
+    unique: tuple[str, ...]
+    owners: tuple[str, ...]
+    collapse: str  # a reference that stands in for a resource without content of its own; "" for none
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class TableSet:
+    """Everything that was loaded, overlays already laid over, checked. `version` is the content hash of all files."""
+
+    version: str
+    messages: Mapping[str, MessageTable]
+    segments: Mapping[str, Table]
+    datatypes: Mapping[str, Table]
+    codes: Mapping[str, CodeTable]
+    options: Mapping[str, Option]
+    settings: Mapping[str, str]  # option name -> value in force
+    identities: Mapping[str, Identity]

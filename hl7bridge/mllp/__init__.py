@@ -1,0 +1,1 @@
+"""MLLP Release 1: framing (sans-IO), server, client."""
