@@ -1,0 +1,151 @@
+"""What a journal promises, whatever stores it: SQLite today, a log for many machines later.
+
+A message has one state at any time, and every change of state is one durable transaction:
+
+    received --claim--> (in flight, in memory only) --> delivered
+        ^                        |--> waiting (next_attempt) --> claimed again
+        '------- replay ---------'--> dead --replay--> received
+
+`append` returns when the message is on disk (fsync), never before: the positive ACK hangs on it. In flight is not a
+stored state: what was in flight when the process died is claimed again, and delivery is idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class State(StrEnum):
+    RECEIVED = "received"
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message as intake hands it over. `lanes`: opaque keys of every patient it touches, hashed, never clear text.
+
+    `ack` is what will be sent once the commit stands; a duplicate (same sender, control_id, sha256) gets the stored one.
+    """
+
+    raw: bytes = field(repr=False)
+    sha256: bytes = field(repr=False)
+    received_at: float  # seconds since the epoch
+    listener: str
+    peer: str  # address, or the certificate's name
+    sender: str = field(repr=False)  # MSH-3 and MSH-4 as sent, joined by "|"
+    control_id: str = field(repr=False)
+    type: str  # ADT^A01
+    lanes: tuple[str, ...]
+    ack: bytes = field(repr=False)
+    ack_code: str
+    state: State = State.RECEIVED  # DEAD with a reason: parked on arrival
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an append. For a duplicate, `id` and `ack` are those of the first arrival."""
+
+    id: str
+    ack: bytes = field(repr=False)
+    duplicate: bool
+    reused_control_id: bool  # same sender and control id, other bytes: taken as new, worth a warning
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored message. `seq` is the order of arrival."""
+
+    seq: int
+    id: str  # uuid, time-ordered
+    raw: bytes = field(repr=False)
+    sha256: bytes = field(repr=False)
+    received_at: float
+    listener: str
+    peer: str
+    sender: str = field(repr=False)
+    control_id: str = field(repr=False)
+    type: str
+    lanes: tuple[str, ...]
+    state: State
+    attempts: int
+    next_attempt: float
+    reason: str
+    detail: str
+    ack_code: str
+    mapping_version: str
+    delivered_at: float | None
+    replays: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of state, written in one transaction with others that came at the same time."""
+
+    id: str
+    state: State
+    attempts: int
+    next_attempt: float = 0.0
+    reason: str = ""
+    detail: str = ""
+    mapping_version: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which messages: every field that is set must match. `older_than` in seconds."""
+
+    states: tuple[State, ...] = ()
+    reason: str | None = None
+    type: str | None = None
+    listener: str | None = None
+    control_id: str | None = None
+    id: str | None = None
+    older_than: float | None = None
+    newer_than: float | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """For metrics and health."""
+
+    undelivered: int
+    dead: int
+    oldest_undelivered_at: float | None
+
+
+class Journal(Protocol):
+    """See the module's text. All methods raise JournalError when the store fails."""
+
+    async def append(self, message: Received) -> Appended: ...
+    async def apply(self, change: Change) -> None: ...
+    async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
+        """RECEIVED, or WAITING and due, with seq > after_seq, in order of arrival. Claims nothing: lanes are the worker's."""
+        ...
+
+    async def blocked_lanes(self, now: float) -> frozenset[str]:
+        """Lanes held by messages that wait for a later attempt: nothing behind them may overtake."""
+        ...
+
+    async def get(self, id: str) -> Entry | None: ...
+    def find(self, filter: Filter) -> AsyncIterator[Entry]: ...
+    async def replay(self, id: str, raw: bytes | None = None) -> None:
+        """DEAD (or DELIVERED) -> RECEIVED, attempts 0; recorded. `raw`: an edited payload, stored beside the original."""
+        ...
+
+    async def purge(self, filter: Filter) -> int: ...
+    async def retain(self, now: float) -> int:
+        """Removes DELIVERED messages past retention; never another state. Returns how many."""
+        ...
+
+    async def figures(self) -> Figures: ...
+    async def audit(self, actor: str, action: str, subject: str, detail: str = "") -> None: ...
+    async def close(self) -> None: ...
