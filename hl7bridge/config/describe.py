@@ -34,7 +34,7 @@ def describe(settings: Settings) -> list[Effective]:
 
 
 def _effective(model: BaseModel, path: shape.Path, settings: Settings) -> Iterator[Effective]:
-    for key, field in shape.keys(type(model)).items():
+    for key in shape.keys(type(model)):
         value = getattr(model, "validate_" if key == "validate" else key)
         here = (*path, key)
         if isinstance(value, BaseModel):

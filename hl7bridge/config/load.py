@@ -57,10 +57,11 @@ def read(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             raise ConfigError([f"{file}: is not UTF-8 text"]) from None
         read_yaml(tree, text, str(file))
     read_environment(tree, environ)
-    config = _validated(tree)
-    if config is not None:
-        tree.mistakes += [(tree.origin(at) or Origin(), at, reason) for at, reason in check(config)]
-    if tree.mistakes or config is None:
+    config, broken = _validated(tree)
+    for at, reason in check(config):
+        if not any(path[: len(at) - 1] == at[:-1] for path in broken):  # a rule on half a section would mislead
+            tree.mistakes.append((tree.origin(at) or Origin(), at, reason))
+    if tree.mistakes:
         raise ConfigError(_sentences(tree.mistakes))
     return Settings(config, file, tree)
 
@@ -74,17 +75,30 @@ def _find(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return default if default.exists() else None
 
 
-def _validated(tree: Tree) -> Config | None:
-    """The model, or None with the mistakes added to the tree."""
+def _validated(tree: Tree) -> tuple[Config, list[shape.Path]]:
+    """The model of what is right, and the paths of what is not; their mistakes are added to the tree."""
     found = _literal_secrets(tree.values)
     tree.mistakes += [(tree.origin(path) or Origin(), path, reason) for path, reason in found]
     try:
-        return Config.model_validate(tree.values)
+        return Config.model_validate(tree.values), []
     except ValidationError as error:
+        broken = []
         for detail in error.errors(include_url=False, include_context=True, include_input=True):
             path = tuple(detail["loc"])
+            broken.append(path)
             tree.mistakes.append((tree.origin(path) or Origin(), path, _reason(detail, path)))
-        return None
+    return Config.model_validate(_without(tree.values, broken)), broken
+
+
+def _without(values: Any, broken: list[shape.Path], path: shape.Path = ()) -> Any:
+    """The tree without what is broken, so that the rest is still checked; a list with a broken item counts as empty."""
+    if isinstance(values, dict):
+        return {key: _without(v, broken, (*path, key)) for key, v in values.items() if (*path, key) not in broken}
+    if isinstance(values, list):
+        if any((*path, index) in broken for index in range(len(values))):
+            return []
+        return [_without(value, broken, (*path, index)) for index, value in enumerate(values)]
+    return values
 
 
 def _literal_secrets(values: Any, path: shape.Path = ()) -> list[tuple[shape.Path, str]]:
@@ -124,7 +138,7 @@ def _reason(detail: ErrorDetails, path: shape.Path) -> str:
     quotable = isinstance(given, str) and not shape.is_secret(shape.at(path)) and "headers" not in path
     but = f", not '{given}'" if quotable else ""
     if kind == "literal_error":
-        return f"must be {context.get('expected')}{but}".replace("'", "").replace(" or ", " or ")
+        return "must be " + str(context.get("expected")).replace("'", "") + but
     for word, bound in (("greater than", "gt"), ("at least", "ge"), ("less than", "lt"), ("at most", "le")):
         if bound in context:
             return f"must be {word} {context[bound]:g}{but}"

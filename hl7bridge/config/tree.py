@@ -1,7 +1,7 @@
 """hl7bridge.yaml and HL7BRIDGE_* as one plain tree, each value with the place it came from.
 
 What holds: every scalar stays the text that was written (`2.10`, `NO`, `1e3`), the models convert it; YAML's null and
-an empty environment variable mean "not set". Mistakes are collected, not raised: the caller reports all of them at once.
+an empty environment variable mean "not set". Mistakes are collected, not raised: the caller reports all at once.
 """
 
 from __future__ import annotations
