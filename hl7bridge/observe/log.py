@@ -16,7 +16,6 @@ import re
 import sys
 import threading
 from collections.abc import Mapping, MutableMapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
@@ -24,6 +23,7 @@ import orjson
 import structlog
 
 from hl7bridge.errors import Hl7BridgeError
+from hl7bridge.observe.frames import frames, kind
 
 # every field a log line may have, and what it means; docs and tests read this table
 FIELDS: Mapping[str, str] = {
@@ -66,37 +66,12 @@ FIELDS: Mapping[str, str] = {
     "dropped_fields": "names of fields that were not on this list",
 }
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-_FRAMES_SHOWN = 12
 _LIST_SHOWN = 200
 # the words before anything that may be data: a number, a quote, a bracket, the repr of an object
 _CONSTANT_WORDS = re.compile(r"[A-Za-z][A-Za-z ,.%_-]*")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 Log = structlog.stdlib.BoundLogger
-
-
-def frames(error: BaseException) -> list[str]:
-    """`bridge.py:81 start`: the frames of our own code, innermost last. No values, no source lines."""
-    found: list[str] = []
-    trace: TracebackType | None = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        file = Path(code.co_filename)
-        if file.is_relative_to(_PACKAGE):
-            found.append(f"{file.relative_to(_PACKAGE)}:{trace.tb_lineno} {code.co_name}")
-        trace = trace.tb_next
-    return found[-_FRAMES_SHOWN:]
-
-
-def kind(error: BaseException) -> str:
-    """`ConnectionError <- TimeoutError`: the type and those of its causes, never their texts."""
-    names: list[str] = []
-    seen: BaseException | None = error
-    while seen is not None and len(names) < 5:
-        names.append(type(seen).__name__)
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
-    return " <- ".join(names)
 
 
 def told(error: BaseException) -> dict[str, Any]:

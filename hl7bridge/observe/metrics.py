@@ -1,8 +1,8 @@
 """Every metric, once: name, labels, meaning. docs/metrics.md is made from here.
 
-What holds: labels come from bounded sets only. Listeners are those of the configuration, reasons those of the catalogue,
-a message type no table knows is `other`, and no family grows past MOST_CHILDREN: a sender cannot fill the memory with
-invented trigger events, nor put a value into a label.
+What holds: labels come from bounded sets only. Listeners are those of the configuration, reasons those of the
+catalogue, a message type no table knows is `other`, and no family grows past MOST_CHILDREN: a sender cannot fill the
+memory with invented trigger events, nor put a value into a label.
 """
 
 from __future__ import annotations
