@@ -4,8 +4,8 @@ What holds:
 - A command's module is imported only when the command is used, so that `--help` and `send` start fast; the list of
   commands is the table COMMANDS, and a test compares it with the modules.
 - `ctx.obj` is the Config. It is loaded at its first use: a command that needs none works beside a broken file.
-- An error of our tree is one line a mistake on standard error, and its exit code. A traceback is never shown; `--debug` adds the
-  type and the places in our code, without the texts of foreign exceptions, which may quote a message.
+- An error of our tree is one line a mistake on standard error, and its exit code. A traceback is never shown;
+  `--debug` adds the type and the places in our code, never the text of a foreign exception, which may quote a message.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ Exit codes:
 def cli(ctx: click.Context, config_path: Path | None, debug: bool) -> None:
     """HL7 v2 over MLLP in, FHIR out.
 
-    Messages are durable before they are acknowledged, translated by YAML tables, and delivered to a FHIR endpoint or put among
-    the dead letters, where they can be read, mended and replayed.
+    Messages are durable before they are acknowledged, translated by YAML tables, delivered to a FHIR endpoint, or put
+    among the dead letters, where they can be read, mended and replayed.
     """
     ctx.obj = Shell(config_path, debug)

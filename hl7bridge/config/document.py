@@ -1,4 +1,4 @@
-"""Documents made from the models: docs/configuration.md and the commented sample hl7bridge.yaml. `make docs` writes them."""
+"""Documents made from the models, written by `make docs`: docs/configuration.md and the sample hl7bridge.yaml."""
 
 from __future__ import annotations
 
@@ -107,23 +107,21 @@ def _sample_of(model: type[BaseModel], indent: str) -> Iterator[str]:
         listed = shape.section(shape.item(field.annotation))
         unset = field.get_default(call_default_factory=True) in (None, ())
         if inner is None and listed is None:
+            yield from [] if indent else [""]
             yield f"{indent}# {_text(field.description)}"
             yield f"{indent}{'# ' if unset else ''}{key}: {_yaml(field)}".rstrip()
             continue
-        if not indent:
-            yield ""
         found = inner or listed
         assert found is not None
+        yield from [] if indent else [""]
         yield f"{indent}# {_text((found.__doc__ or '').strip())}"
         lines = list(_sample_of(found, indent + ("    " if listed else "  ")))
         if listed:  # the first key carries the dash
-            first = next(i for i, line in enumerate(lines) if not line.lstrip().startswith("#"))
-            lines = [lines[first].replace("    ", "  - ", 1) if not indent else lines[first], *lines[first + 1 :]]
-        if unset:
-            yield f"{indent}# {key}: see docs/configuration.md"
-        else:
-            yield f"{indent}{key}:"
-            yield from lines
+            first = next(number for number, line in enumerate(lines) if not line.lstrip().startswith("#"))
+            dash = len(indent) + 2
+            lines = [lines[first][:dash] + "- " + lines[first][dash + 2 :], *lines[first + 1 :]]
+        for line in [f"{indent}{key}:", *lines]:
+            yield f"{indent}# {line.removeprefix(indent)}" if unset else line
 
 
 def _yaml(field: FieldInfo) -> str:
