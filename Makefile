@@ -59,7 +59,7 @@ $(VENV)/bin/python:
 
 # hl7bridge itself is built without isolation, so that only the pinned setuptools is needed
 $(VENV)/.tools: $(VENV)/bin/python constraints.txt
-	@$(PIP) install -c constraints.txt setuptools wheel
+	@$(PIP) install -c constraints.txt setuptools
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.tools $(PACKAGING) $(SOURCES)
