@@ -19,14 +19,14 @@ __all__ = ["Hl7BridgeError", "Mappings", "Translation", "__version__", "load_map
 if TYPE_CHECKING:
     from hl7bridge.errors import Hl7BridgeError
     from hl7bridge.mapping.mappings import Mappings, load_mappings
-    from hl7bridge.translate import Translation, translate
+    from hl7bridge.translation import Translation, translate
 
 _HOMES = {
     "Hl7BridgeError": "hl7bridge.errors",
     "Mappings": "hl7bridge.mapping.mappings",
-    "Translation": "hl7bridge.translate",
+    "Translation": "hl7bridge.translation",
     "load_mappings": "hl7bridge.mapping.mappings",
-    "translate": "hl7bridge.translate",
+    "translate": "hl7bridge.translation",
 }
 
 

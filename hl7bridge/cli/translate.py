@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from hl7bridge import zone as zones
 from hl7bridge.errors import EXIT_FAILED, MessageError
 from hl7bridge.hl7v2.batch import split
 from hl7bridge.mapping.mappings import Mappings, load_mappings
-from hl7bridge.translate import Translation, translate
+from hl7bridge.translation import Translation, translate
 
 STDIN = "-"
 
@@ -69,7 +70,7 @@ class _Job:
             self.zone = zones.named(zone) if zone else None
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--zone") from None
-        self.option = orjson.OPT_INDENT_2 if pretty else 0
+        self.pretty = pretty
         self.translated = self.failed = 0
         self.written: dict[str, str] = {}
         if output is not None:
@@ -111,7 +112,7 @@ class _Job:
         return problems(result.bundle)
 
     def _write(self, name: str, number: int, result: Translation) -> bool:
-        bundle = orjson.dumps(orjson.loads(result.bundle), option=self.option) if self.option else result.bundle
+        bundle = pretty_json(result.bundle) if self.pretty else result.bundle
         if self.output is None:
             sys.stdout.buffer.write(bundle + b"\n")
             return True
@@ -133,6 +134,11 @@ class _Job:
             click.echo(f"{self.translated} translated into {self.output}, {self.failed} failed", err=True)
         if self.failed:
             sys.exit(EXIT_FAILED)
+
+
+def pretty_json(document: bytes) -> bytes:
+    """Indented, every number with the digits it had."""
+    return orjson.dumps(json.loads(document, parse_float=orjson.Fragment), option=orjson.OPT_INDENT_2)
 
 
 def _files(paths: tuple[str, ...]) -> Iterator[str]:
