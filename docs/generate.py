@@ -51,9 +51,9 @@ def log_document() -> str:
     rows = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in FIELDS.items())
     return f"""# Log
 
-Made by `make docs` from `hl7bridge/observe/log.py`; a test keeps it so. One line an event, on standard error; JSON, or for
-people when standard error is a terminal (`observe.log_format`). Only these fields pass; the names of others are listed
-under `dropped_fields`, their values are gone. Exceptions are told by type and place, never by text.
+Made by `make docs` from `hl7bridge/observe/log.py`; a test keeps it so. One line an event, on standard error; JSON,
+or for people when standard error is a terminal (`observe.log_format`). Only these fields pass; the names of others are
+listed under `dropped_fields`, their values are gone. Exceptions are told by type and place, never by text.
 
 | field | meaning |
 |---|---|

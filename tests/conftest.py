@@ -1,7 +1,7 @@
 """What every test shares: an odd time zone, free ports, the corpus, and the real FHIR server and validator.
 
-What is absent is skipped with one clear line: `corpus` without ../shared/corpus (or HL7BRIDGE_CORPUS), `fhir_server` and
-`validator` without a JDK, Maven, or ../shared/servers (or HL7BRIDGE_SERVERS).
+What is absent is skipped with one clear line: `corpus` without ../shared/corpus (or HL7BRIDGE_CORPUS), `fhir_server`
+and `validator` without a JDK, Maven, or ../shared/servers (or HL7BRIDGE_SERVERS).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ EXIT_INTERRUPTED = 130  # the shell's convention for SIGINT
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("hl7bridge.cli.serve", "serve", "Run the daemon: listen, journal, translate, deliver."),
     "send": ("hl7bridge.cli.send", "send", "Send HL7 files over MLLP and check each answer."),
-    "translate": ("hl7bridge.cli.translate", "translate", "Turn HL7 files into FHIR bundles, without a daemon."),
+    "translate": ("hl7bridge.cli.translate", "command", "Turn HL7 files into FHIR bundles, without a daemon."),
     "validate": ("hl7bridge.cli.validate", "validate", "Check HL7 files against HL7 itself."),
     "mappings": ("hl7bridge.cli.mappings", "mappings", "Check and test the mapping tables."),
     "messages": ("hl7bridge.cli.messages", "messages", "Look into the journal."),

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
+from hl7bridge import zone
 from hl7bridge.config import shape
 from hl7bridge.config.model import Config, Fhir, Tls
 from hl7bridge.config.secrets import is_reference
@@ -100,9 +100,9 @@ def _by_sender(config: Config, key: str) -> Iterator[tuple[shape.Path, str]]:
 def _zones(config: Config) -> Iterator[Mistake]:
     for path, name in _by_sender(config, "timezone"):
         try:
-            ZoneInfo(name)
-        except (OSError, ValueError, KeyError):  # a folder's name, a bad name, an unknown name
-            yield path, f"no time zone is called '{name}'; names are like Europe/Berlin"
+            zone.named(name)
+        except ValueError as error:
+            yield path, str(error)
 
 
 def _charsets(config: Config) -> Iterator[Mistake]:
