@@ -156,11 +156,10 @@ def _folder(subject: str, folder: Path, key: str) -> Iterator[Finding]:
     there = _nearest(folder)
     begun = time.perf_counter()
     try:
-        with tempfile.TemporaryDirectory(prefix=".hl7bridge-doctor-", dir=there) as probe:
-            with (Path(probe) / "probe").open("wb") as file:
-                file.write(b"x" * 4096)
-                file.flush()
-                os.fsync(file.fileno())
+        with tempfile.TemporaryFile(prefix=".hl7bridge-doctor-", dir=there) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         remedy = f"let this user write there, or set {key}"
         yield Finding("FAIL", subject, f"{folder}: cannot be written: {error.strerror or type(error).__name__}", remedy)

@@ -1,4 +1,4 @@
-"""Which tables a message gets: the shipped ones (or mappings.path) with the overlays of all, of the listener, of the sender.
+"""Which tables a message gets: the shipped ones (or mappings.path) with the overlays of all, listener and sender.
 
 Each distinct list of overlays is loaded and compiled once, whoever uses it.
 """
@@ -75,7 +75,7 @@ class TableSets:
         return frozenset(f"{code}^{event}" for found in self.mappings for code, event in found.events)
 
     def setting(self, listener: str, application: str, facility: str) -> Setting:
-        """For a message that came in by `listener` from MSH-3.1 and MSH-4.1. A listener that is gone: the general set."""
+        """For a message that came in by `listener` from MSH-3.1, MSH-4.1. A listener that is gone: the general set."""
         place = self._listeners.get(listener)
         if place is None:
             return self.general

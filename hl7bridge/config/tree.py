@@ -6,6 +6,7 @@ an empty environment variable mean "not set". Mistakes are collected, not raised
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping
@@ -168,7 +169,8 @@ def _parsed(text: str, annotation: object) -> Value:
 
 def _lay(tree: Tree, steps: shape.Path, value: Value, name: str) -> None:
     """Sets one path, making what is missing above it. An index may be at most one past the end."""
-    here: Any = tree.values
+    values = copy.deepcopy(tree.values)  # a mistake half-way down leaves nothing behind
+    here: Any = values
     for depth, step in enumerate(steps):
         last = depth == len(steps) - 1
         fresh: Any = value if last else ([] if isinstance(steps[depth + 1], int) else {})
@@ -186,6 +188,7 @@ def _lay(tree: Tree, steps: shape.Path, value: Value, name: str) -> None:
         elif last or not isinstance(here.get(step), (dict, list)):
             here[step] = fresh
         here = here[step]
+    tree.values = values
     for path in [path for path in tree.origins if path[: len(steps)] == steps]:
         del tree.origins[path]
     tree.origins[steps] = Origin(variable=name)

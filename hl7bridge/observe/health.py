@@ -74,7 +74,7 @@ class HealthServer:
     """The application on its port. `port` is the bound one after `start`."""
 
     def __init__(self, app: web.Application, host: str, port: int) -> None:
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._host = host
         self.port = port
 
@@ -82,7 +82,7 @@ class HealthServer:
         """Raises UnavailableError when the port cannot be bound."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self.port, shutdown_timeout=1.0).start()
+            await web.TCPSite(self._runner, self._host, self.port).start()
         except OSError as error:
             await self._runner.cleanup()
             why = error.strerror or type(error).__name__
