@@ -3,7 +3,7 @@
 What holds: nothing read here is trusted to be safe. Diagnostics and details of an OperationOutcome may quote the
 patient's data, so they live in `Issue`, which does not print them, and only the dead letter's reason.json may hold
 them. What may be logged is the HTTP status and the issue codes that FHIR itself defines.
-Sources: FHIR R4 http.html (transaction, batch), operationoutcome.html, valueset-issue-type; RFC 9110 10.2.3 (Retry-After).
+Sources: FHIR R4 http.html (transaction, batch), operationoutcome.html, valueset-issue-type; RFC 9110 10.2.3.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ TEXT_MAX = 4000  # characters kept of one diagnostics text
 
 SEVERITIES = frozenset({"fatal", "error", "warning", "information"})
 ISSUE_CODES = frozenset(
-    "invalid structure required value invariant security login unknown expired forbidden suppressed processing "
-    "not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly "
-    "business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational".split()
+    """
+    invalid structure required value invariant security login unknown expired forbidden suppressed processing
+    not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly
+    business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational
+    """.split()
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One OperationOutcome.issue. `severity` and `code` are FHIR's own words or "" and may be logged; the rest may not."""
+    """One OperationOutcome.issue. `severity` and `code` are FHIR's words or "" and may be logged; the rest may not."""
 
     severity: str
     code: str
@@ -52,7 +54,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back over HTTP. `headers` have lower-case names; `truncated`: the body broke off or passed the bound."""
+    """What came back over HTTP. `headers`: names in lower case; `truncated`: the body broke off or passed the bound."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

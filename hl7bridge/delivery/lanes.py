@@ -2,9 +2,9 @@
 
 A lane is the key of a patient; a message holds every lane it touches (a merge holds two), or none. What holds:
 
-- **Order.** A message starts only when it is the first undelivered one in each of its lanes and none of them is in use. A
-  message that waits for a later attempt keeps its place, so what is behind it waits too. The first undelivered message
-  of all is first in all its lanes: there is no deadlock.
+- **Order.** A message starts only when it is the first undelivered one in each of its lanes and none of them is in use.
+  A message that waits for a later attempt keeps its place, so what is behind it waits too. The first undelivered
+  message of all is first in all its lanes: there is no deadlock.
 - **Bounded memory.** The journal may hold millions; this holds identifiers only, `lane_room` for a lane and `room`
   altogether. What finds no room is skipped, and its lanes are *marked* from there on: nothing later in a marked lane
   may start until the skipped ones were offered again, in order (`next_scan` says from where).
@@ -115,7 +115,7 @@ class Lanes:
     # --- what changes --------------------------------------------------------------------------------------------
 
     def offer(self, items: Sequence[Item], after: int, ended: bool, ignore: Container[str] = ()) -> int:
-        """Takes a page: all claimable messages after `after` up to its last one, in order; `ended`: nothing lies behind.
+        """Takes a page: all claimable messages after `after` up to its last one, in order; `ended`: none lies behind.
 
         `ignore`: ids that were settled while the page was read. Returns how many were taken in.
         """

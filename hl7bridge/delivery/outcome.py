@@ -55,7 +55,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """Ask again. `after`: seconds the server asked for, None: the schedule decides; `quick`: within half a second first.
+    """Ask again. `after`: seconds the server asked for, None: the schedule decides; `quick`: at first within 0.5 s.
 
     `instead`: what the message becomes when a few tries did not help, rather than retries-exhausted after days.
     """
@@ -71,8 +71,10 @@ class RetryAt:
 
 @dataclass(frozen=True, slots=True)
 class Unauthorised:
-    """The credentials are at fault. `at_once`: the circuit opens now; otherwise it counts as any failure (403: a server's
-    policy may refuse one kind of message only)."""
+    """The credentials are at fault. `at_once`: the circuit opens now; otherwise it counts as any failure.
+
+    (403: a server's policy may refuse one kind of message only.)
+    """
 
     why: str
     at_once: bool = True

@@ -2,20 +2,22 @@
 
 Two rules keep a long outage from turning a hospital's weekend into dead letters:
 
-1. **The circuit waits, messages do not pay.** After `circuit_after` failures in a row that may be the endpoint's, or one
-   wrong password or address, the circuit opens: nothing is sent but one probe (a real message) every `circuit_probe`
-   seconds. For credentials and addresses the pause doubles up to `cap`, because accounts get locked. A success closes it.
+1. **The circuit waits, messages do not pay.** After `circuit_after` failures in a row that may be the endpoint's, or
+   one wrong password or address, the circuit opens: nothing is sent but one probe (a real message) every
+   `circuit_probe` seconds. For credentials and addresses the pause doubles up to `cap`, because accounts get locked. A
+   success closes it.
 2. **An attempt counts against a message only on evidence**: the endpoint took another message since this one's last
    failure (`Tries.failed`). During an outage nobody passes, so nothing counts, however long it lasts and whatever the
    answers are (refused, 500, 409). Failures that are only ever the endpoint's (refused, DNS, TLS, 429, 503, 401, 403,
    3xx) never count. When the endpoint is back and others pass while this bundle still gets a 500, its attempts count.
 
-Given up (retries-exhausted) is a message whose counted attempts fill the schedule: the expected pauses before them add up
-to `give_up_after` (`Schedule.exhausted`). Counted attempts are in the journal, so a restart does not start again, and no
-clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is there to pass
-is not given up: it is retried every `cap` seconds at most and seen in the age of the oldest undelivered message.
+Given up (retries-exhausted) is a message whose counted attempts fill the schedule: the expected pauses before them add
+up to `give_up_after` (`Schedule.exhausted`). Counted attempts are in the journal, so a restart does not start again, and
+no clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is there
+to pass is not given up: the circuit's probes repeat it, and it shows in the age of the oldest undelivered message.
 
-Full jitter: a pause is drawn between nothing and the ceiling, so that messages that failed together do not return together.
+Full jitter: a pause is drawn between nothing and the ceiling, so that messages that failed together do not return
+together.
 """
 
 from __future__ import annotations
@@ -68,9 +70,10 @@ class Schedule:
 
 @dataclass(slots=True)
 class Tries:
-    """One message's failures. `attempts` count against it (kept in the journal); `pace` sets the pause; `sent` is for people.
+    """One message's failures.
 
-    `seen`: how many messages the endpoint had taken when this one last failed, or was first tried.
+    `attempts` count against it and are kept in the journal; `pace` sets the pause; `sent` is for people; `seen`: how
+    many messages the endpoint had taken when this one last failed, or was first tried.
     """
 
     attempts: int
@@ -93,7 +96,7 @@ class Tries:
         return counted
 
     def lost_patience(self, blame: Blame, others_pass: bool) -> bool:
-        """Is it time for RetryAt.instead? At once the message's own affair after PATIENCE tries; else only on evidence."""
+        """Is it time for RetryAt.instead? After PATIENCE tries where it is the message's own, else only on evidence."""
         if blame is Blame.MESSAGE:
             return self.pace >= PATIENCE
         return others_pass and self.attempts >= PATIENCE
@@ -114,7 +117,7 @@ class Permit:
 
 
 class Circuit:
-    """The breaker between the worker and the endpoint. `now` is any clock in seconds; a step backwards only shortens a pause.
+    """The breaker between the worker and the endpoint. `now`: any clock, in seconds; set back, it only restarts a pause.
 
     `on_change(state, why)` is called after each change, for metrics and logs; `why` is safe to log.
     """
@@ -139,10 +142,16 @@ class Circuit:
         """Leave to send, or None: wait until `probe_at`. While half open only the probe's outcome is waited for."""
         if self.state is CircuitState.CLOSED:
             return Permit(False, self._opened)
-        if self.state is CircuitState.HALF_OPEN or now < self.probe_at(now):
+        if not self.ready(now):
             return None
         self._become(CircuitState.HALF_OPEN, self.why)
         return Permit(True, self._opened)
+
+    def ready(self, now: float) -> bool:
+        """Would `permit` give leave now? Changes nothing that can be seen."""
+        if self.state is CircuitState.OPEN:
+            return now >= self.probe_at(now)
+        return self.state is CircuitState.CLOSED
 
     def probe_at(self, now: float) -> float:
         """When the next probe may go. Only meaningful while open."""
@@ -160,7 +169,7 @@ class Circuit:
             self._become(CircuitState.CLOSED, "")
 
     def failed(self, permit: Permit, now: float, why: str, at_once: bool = False, after: float | None = None) -> None:
-        """A failure that may be the endpoint's. `at_once`: credentials or address; `after`: it asked to be left alone."""
+        """A failure that may be the endpoint's. `at_once`: credentials or address; `after`: it asked for a pause."""
         if permit.opened != self._opened or (self.state is not CircuitState.CLOSED and not permit.probe):
             return  # sent before the circuit opened: known already
         self.failures += 1
