@@ -102,6 +102,7 @@ _WIDE = (  # the longer marks first: FF FE begins both; without a mark, MSH itse
     (b"M\x00S\x00", "utf-16-le"),
     (b"\x00M\x00S", "utf-16-be"),
 )
+_WIDE_STARTS = frozenset(start[:2] for start, _ in _WIDE)
 
 
 @lru_cache(maxsize=256)
@@ -139,7 +140,7 @@ def declared_codec(names: tuple[str, ...]) -> str | None:
 
 def wide_codec(raw: bytes) -> str | None:
     """utf-16-le and its like if the bytes are two or four to a character, else None."""
-    if raw[:1] not in (b"\xff", b"\xfe", b"\x00", b"M"):
+    if raw[:2] not in _WIDE_STARTS:
         return None
     return next((codec for start, codec in _WIDE if raw.startswith(start)), None)
 

@@ -149,7 +149,7 @@ def read_header(raw: bytes) -> Header:
     fields = line.split(separator) if separator else [line]
     separators = read_separators(separator, fields[1] if len(fields) > 1 else b"")
     fields.insert(1, separator)
-    header = Header(fields, separators, _has_segment(raw, b"MSA", separator), b"")
+    header = Header(fields, separators, _holds_msa(raw, end, separator), b"")
     if not header.trigger_event and (found := _field_one(raw, b"EVN", separator)):
         return Header(fields, separators, header.is_ack, found[1])
     return header
@@ -176,8 +176,11 @@ def read_separators(field: bytes, encoding: bytes) -> Separators:
     return Separators(sign, *chosen)
 
 
-def _has_segment(raw: bytes, segment_id: bytes, separator: bytes) -> bool:
-    return (segment_id in raw or segment_id.lower() in raw) and _field_one(raw, segment_id, separator) is not None
+def _holds_msa(raw: bytes, end: int, separator: bytes) -> bool:
+    """Is there an MSA segment? One in lower case is looked for only where it belongs, right behind MSH."""
+    if b"MSA" not in raw and raw[end : end + 5].lstrip(b"\r\n")[:3].upper() != b"MSA":
+        return False
+    return _field_one(raw, b"MSA", separator) is not None
 
 
 def _field_one(raw: bytes, segment_id: bytes, separator: bytes) -> re.Match[bytes] | None:

@@ -172,7 +172,8 @@ def parse(raw: bytes, *, charset_fallback: str | None = None) -> Message:
 
 def _lines(text: str, separator: str) -> list[str]:
     """The text of each segment, continuation lines joined to it by line feeds."""
-    text = text.rstrip("\r\n")
+    if text[-1] in "\r\n":
+        text = text.rstrip("\r\n")
     pattern = _segment_start(separator)
     if "\n" in text:
         text = text.replace("\r\n", "\r")
