@@ -29,8 +29,9 @@ class Element:
     """One element of a type.
 
     `type`: data type, primitive, `Resource`, or the path of a backbone element. `choice`: `value` for `valueQuantity`.
-    `targets`: resource types a Reference may lead to, empty for any. `codes`: the codes of a required binding, empty for
-    none; `system`: their code system where the element is a CodeableConcept. `required` on a choice: one of them must be.
+    `targets`: resource types a Reference may lead to, empty for any. `codes`: the codes of a required binding, empty
+    for none; `system`: their code system where the element is a CodeableConcept. `required` on a choice: one of them
+    must be there.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Model:
         self._elements: dict[str, Mapping[str, Element]] = {}
 
     def elements(self, type_path: str) -> Mapping[str, Element]:
-        """All elements of a type by name, inherited ones first, in the specification's order; empty for an unknown type."""
+        """All elements by name, inherited ones first, in the specification's order; empty for an unknown type."""
         found = self._elements.get(type_path)
         if found is None:
             found = self._elements[type_path] = MappingProxyType(self._collect(type_path))
@@ -67,11 +68,11 @@ class Model:
         return self.elements(type_path).get(name)
 
     def choices(self, type_path: str, choice: str) -> tuple[str, ...]:
-        """The spelled-out names of a choice element: `deceased` on Patient -> (`deceasedBoolean`, `deceasedDateTime`)."""
+        """The names of a choice element: `deceased` on Patient -> (`deceasedBoolean`, `deceasedDateTime`)."""
         return tuple(e.name for e in self.elements(type_path).values() if e.choice == choice)
 
     def required(self, type_path: str) -> tuple[tuple[str, ...], ...]:
-        """What must be there: each entry names the elements of which one must be (several only for a choice element)."""
+        """What must be there: each entry names the elements of which one must be (several: a choice element)."""
         found: dict[str, tuple[str, ...]] = {}
         for element in self.elements(type_path).values():
             if element.required:

@@ -1,7 +1,7 @@
-"""Writes `r4.json`, the FHIR R4 model as data, from the classes of fhir.resources: `python -m hl7bridge.fhir.model_build`.
+"""Writes `r4.json`, the FHIR R4 model as data, from fhir.resources: `python -m hl7bridge.fhir.model_build`.
 
-The only import of fhir.resources that is not a test or `translate --strict`. The package has no R4 since 7.0; R4B is R4 with
-some types changed, so what R4B added is left out here (NOT_IN_R4), and what the package leaves unsaid is stated by hand:
+The package has no R4 since 7.0; R4B is R4 with some types changed, so what R4B added is left out here (NOT_IN_R4), and
+what the package leaves unsaid is stated by hand:
 - its code lists come from the short texts of the specification, which end in `+` where a list is long (CODES);
 - required bindings of a CodeableConcept are not in it at all (CONCEPTS);
 - the open type list of Extension.value[x] lacks Meta.
@@ -23,12 +23,12 @@ from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
 TARGET = Path(__file__).with_name("r4.json")
 
-NOT_IN_R4 = frozenset(
-    "AdministrableProductDefinition CatalogEntry Citation ClinicalUseDefinition CodeableReference Evidence EvidenceReport "
-    "EvidenceVariable Ingredient ManufacturedItemDefinition MedicinalProductDefinition NutritionProduct "
-    "PackagedProductDefinition RatioRange RegulatedAuthorization SubscriptionStatus SubscriptionTopic "
-    "SubstanceDefinition".split()
-)
+_R4B_ONLY = """
+AdministrableProductDefinition CatalogEntry Citation ClinicalUseDefinition CodeableReference Evidence EvidenceReport
+EvidenceVariable Ingredient ManufacturedItemDefinition MedicinalProductDefinition NutritionProduct
+PackagedProductDefinition RatioRange RegulatedAuthorization SubscriptionStatus SubscriptionTopic SubstanceDefinition
+"""
+NOT_IN_R4 = frozenset(_R4B_ONLY.split())
 ABSTRACT = frozenset({"Element", "BackboneElement", "Resource", "DomainResource"})
 PACKAGE_OWN = frozenset({"FHIRAbstractResource", "FHIRPrimitiveExtension"})  # no types of FHIR
 
@@ -39,9 +39,9 @@ _EVENT_TIMING = (
     "AC ACM ACD ACV PC PCM PCD PCV"
 )
 _ISSUE_TYPE = (
-    "invalid structure required value invariant security login unknown expired forbidden suppressed processing not-supported "
-    "duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly business-rule conflict transient "
-    "lock-error no-store exception timeout incomplete throttled informational"
+    "invalid structure required value invariant security login unknown expired forbidden suppressed processing "
+    "not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly "
+    "business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational"
 )
 # Required bindings whose list the package cuts short or does not have; source: the value sets of FHIR R4 (4.0.1).
 CODES: dict[str, str] = {
@@ -54,14 +54,15 @@ CODES: dict[str, str] = {
     "Encounter.status": _ENCOUNTER_STATUS,
     "Encounter.statusHistory.status": _ENCOUNTER_STATUS,
     "Task.status": (
-        "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed entered-in-error"
+        "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed "
+        "entered-in-error"
     ),
     "SupplyRequest.status": "draft active suspended cancelled completed entered-in-error unknown",
     "DeviceUseStatement.status": "active completed entered-in-error intended stopped on-hold",
     "Device.udiCarrier.entryType": "barcode rfid manual card self-reported unknown",
     "Questionnaire.item.type": (
-        "group display question boolean decimal integer date dateTime time string text url choice open-choice attachment "
-        "reference quantity"
+        "group display question boolean decimal integer date dateTime time string text url choice open-choice "
+        "attachment reference quantity"
     ),
     "StructureMap.group.rule.target.transform": (
         "create copy truncate escape cast append translate reference dateOp uuid pointer evaluate cc c qty id cp"
@@ -102,9 +103,9 @@ def classes() -> dict[str, Class]:
             continue
         module = importlib.import_module(f"{R4B.__name__}.{info.name}")
         for value in vars(module).values():
-            if inspect.isclass(value) and issubclass(value, FHIRAbstractModel) and value.__module__ == module.__name__:
-                if value.__resource_type__ not in PACKAGE_OWN:  # type: ignore[attr-defined]
-                    found[str(value.__resource_type__)] = value  # type: ignore[attr-defined]
+            ours = inspect.isclass(value) and value.__module__ == module.__name__
+            if ours and issubclass(value, FHIRAbstractModel) and value.__resource_type__ not in PACKAGE_OWN:
+                found[str(value.__resource_type__)] = value
     return found
 
 
@@ -139,7 +140,7 @@ def own_fields(name: str, known: dict[str, Class]) -> tuple[str, dict[str, Any]]
 
 
 def element(path: str, type_name: str, many: bool, extra: dict[str, Any], required: bool) -> str | dict[str, object]:
-    """One element as r4.json writes it: `HumanName*` (many), `code!` (required), or an object when there is more to say."""
+    """One element as r4.json writes it: `HumanName*` (many), `code!` (required), or an object when there is more."""
     said: dict[str, object] = {"type": type_name + "*" * many + "!" * required}
     if extra.get("one_of_many"):
         said["choice"] = extra["one_of_many"]
@@ -155,7 +156,7 @@ def element(path: str, type_name: str, many: bool, extra: dict[str, Any], requir
 
 
 def paths(known: dict[str, Class]) -> dict[str, str]:
-    """Class name -> type path: `PatientContact` -> `Patient.contact`; a class used at several places has its own name's place."""
+    """Class name -> type path: `PatientContact` -> `Patient.contact`; of several the one named like it."""
     found = {n: n for n in known if n not in NOT_IN_R4 and not is_backbone(n, known)}
     queue = sorted(found)
     guesses: dict[str, str] = {}
@@ -219,7 +220,7 @@ def kind(name: str, known: dict[str, Class]) -> str:
 def render(model: dict[str, Any]) -> str:
     """As text: one type a line, so that a difference reads as one."""
     lines = [f"{json.dumps(path)}:{json.dumps(said, separators=(',', ':'))}" for path, said in model["types"].items()]
-    return '{"primitives":%s,"types":{\n%s\n}}\n' % (json.dumps(model["primitives"]), ",\n".join(lines))
+    return '{"primitives":' + json.dumps(model["primitives"]) + ',"types":{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 if __name__ == "__main__":
