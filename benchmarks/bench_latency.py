@@ -1,6 +1,6 @@
 """Receive to delivered against a local HTTP endpoint that only answers: p50 and p99 at a few steady rates.
 
-    python benchmarks/latency.py [--seconds 8] [--rates 50 100 200 400]
+    python benchmarks/bench_latency.py [--seconds 8] [--rates 50 100 200 400]
 
 Receive is the moment before the frame is written to the socket, delivered the moment the endpoint has read the bundle; one
 clock, one machine. The endpoint runs in a process of its own.
@@ -14,7 +14,7 @@ import multiprocessing
 import time
 from typing import Any
 
-from ack import END, MESSAGE, START, Served, free_port, wait_for_port
+from bench_ack import END, MESSAGE, START, Served, free_port, wait_for_port
 from aiohttp import web
 
 

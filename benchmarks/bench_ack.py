@@ -1,6 +1,6 @@
 """Durable ACKs a second, beside a bare asyncio MLLP server that only answers, in the same run.
 
-    python benchmarks/ack.py [--messages 20000] [--rounds 5]
+    python benchmarks/bench_ack.py [--messages 20000] [--rounds 5]
 
 The daemon runs as a process with a directory endpoint; only the acknowledgement is timed. The generator runs in this process
 and shares the two cores with both servers alike.
