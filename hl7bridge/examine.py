@@ -14,26 +14,24 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import aiohttp
 
 from hl7bridge import zone
-from hl7bridge.config import Config, Listener, is_reference, secret
+from hl7bridge.config import Config, Listener, secret, with_headers
+from hl7bridge.delivery.endpoint import open_endpoint
 from hl7bridge.errors import Hl7BridgeError
-from hl7bridge.mllp.tls import client_context, server_context
+from hl7bridge.mllp.tls import server_context
 
 Grade = Literal["ok", "warn", "FAIL"]
 
 # SQLite's WAL needs shared memory and honest locks; these file systems have neither, or lie about fsync
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 EARLIEST = 1_735_689_600.0  # 2025-01-01: a clock before the program's own time is not set
-SKEW = 300.0  # seconds: beyond, tokens and certificates begin to fail
 SLOW_FSYNC = 0.1  # seconds: senders wait at least that long for their answer
 SPARE_FILES = 128  # file descriptors beside those of connections: journal, tables, endpoint, logs
-PROBE_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,75 +241,22 @@ def _clock() -> Iterator[Finding]:
 
 
 async def _endpoint(config: Config) -> list[Finding]:
+    """A CapabilityStatement at /metadata, by the very code that delivers: same session, TLS and credentials."""
     fhir = config.fhir
     subject = f"endpoint {fhir.base_url}"
-    try:
-        headers = {key: secret(text) if is_reference(text) else text for key, text in fhir.headers.items()}
-        headers["Accept"] = "application/fhir+json"
-        auth = None
-        if fhir.bearer_token is not None:
-            headers["Authorization"] = f"Bearer {secret(fhir.bearer_token.get_secret_value())}"
-        if fhir.basic_user is not None and fhir.basic_password is not None:
-            auth = aiohttp.BasicAuth(fhir.basic_user, secret(fhir.basic_password.get_secret_value()), "utf-8")
-        context = client_context(fhir.tls) if fhir.tls is not None else True
-    except Hl7BridgeError as error:
-        return [Finding("FAIL", subject, str(error), "mend the reference or the file")]
     findings = []
-    if fhir.base_url.startswith("http:") and (auth is not None or fhir.bearer_token is not None):
+    if fhir.base_url.startswith("http:") and (fhir.basic_user is not None or fhir.bearer_token is not None):
         findings.append(Finding("warn", subject, "credentials go over clear text", "use https"))
     try:
-        timeout = aiohttp.ClientTimeout(total=min(PROBE_TIMEOUT, fhir.timeout))
-        async with aiohttp.ClientSession(timeout=timeout, auth=auth) as session:
-            url = fhir.base_url.rstrip("/") + "/metadata"
-            async with session.get(url, headers=headers, ssl=context, allow_redirects=False) as answer:
-                body: Any = await answer.json(content_type=None) if answer.status == 200 else None
-                findings += _judged(subject, answer.status, body, answer.headers.get("Date", ""))
-    except TimeoutError:
-        findings.append(Finding("FAIL", subject, "no answer in time", "see whether it runs, and the way to it"))
-    except aiohttp.ClientSSLError as error:
-        remedy = "set fhir.tls.ca to the authority of its certificate"
-        findings.append(Finding("FAIL", subject, f"TLS fails: {type(error).__name__}", remedy))
-    except (aiohttp.ClientError, OSError) as error:
-        remedy = "see whether it runs, and the way to it (name, firewall, proxy)"
-        findings.append(Finding("FAIL", subject, f"cannot be reached: {type(error).__name__}", remedy))
-    except ValueError:
-        findings.append(
-            Finding("FAIL", subject, "/metadata is not JSON", "is fhir.base_url the base of a FHIR server?")
-        )
-    return findings
-
-
-def _judged(subject: str, status: int, body: Any, date: str) -> Iterator[Finding]:
-    """What GET /metadata tells (FHIR R4, http.html#capabilities)."""
-    if status in (401, 403):
-        yield Finding(
-            "FAIL", subject, f"/metadata answers {status}", "check bearer_token, or basic_user and basic_password"
-        )
-        return
-    if status != 200 or not isinstance(body, dict) or body.get("resourceType") != "CapabilityStatement":
-        what = f"/metadata answers {status}" if status != 200 else "/metadata is no CapabilityStatement"
-        yield Finding("FAIL", subject, what, "is fhir.base_url the base of a FHIR server?")
-        return
-    version = str(body.get("fhirVersion", ""))[:20]
-    if not version.startswith("4."):
-        yield Finding(
-            "FAIL", subject, f"speaks FHIR {version or '(it does not say)'}", "hl7bridge writes FHIR R4 (4.0.1)"
-        )
-    else:
-        yield Finding("ok", subject, f"answers, FHIR {version}")
-    modes = [
-        str(interaction.get("code"))
-        for rest in body.get("rest") or []
-        for interaction in rest.get("interaction") or []
-        if isinstance(interaction, dict)
-    ]
-    if "transaction" not in modes:
-        yield Finding("warn", subject, "does not say that it takes transactions", "bundles are sent as transactions")
+        for reference in (fhir.bearer_token, fhir.basic_password):
+            if reference is not None:
+                secret(reference.get_secret_value())
+        endpoint = open_endpoint(with_headers(fhir), secret)
+    except Hl7BridgeError as error:
+        return [*findings, Finding("FAIL", subject, str(error), "mend the reference or the file")]
     try:
-        skew = abs(parsedate_to_datetime(date).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return
-    if skew > SKEW:
-        yield Finding(
-            "warn", "clock", f"differs from the endpoint's by {skew:,.0f} s", "let both follow one time server"
-        )
+        probe = await endpoint.probe()
+    finally:
+        await endpoint.close()
+    text, _, remedy = probe.text.removeprefix(f"{fhir.base_url.rstrip('/')}/metadata: ").partition("; ")
+    return [*findings, Finding("ok" if probe.ok else "FAIL", subject, text, remedy)]

@@ -50,19 +50,19 @@ class TableSets:
 
     def __init__(self, config: Config) -> None:
         """Loads and compiles; takes seconds. Raises TablesError."""
-        self._sets = {folders: load(config, folders) for folders in wanted(config)}
+        self.sets = {folders: load(config, folders) for folders in wanted(config)}
         self._listeners = {listener.name: listener for listener in config.listeners}
         self._settings: dict[tuple[str, int], Setting] = {}
         for listener in config.listeners:
             for number, sender in enumerate((*listener.senders, None)):
-                found = self._sets[overlays(config, listener, sender)]
+                found = self.sets[overlays(config, listener, sender)]
                 self._settings[listener.name, number] = _setting(found, listener, sender)
-        self.general = Setting(self._sets[config.mappings.overlays], None, None)
+        self.general = Setting(self.sets[config.mappings.overlays], None, None)
 
     @property
     def mappings(self) -> tuple[Mappings, ...]:
         """Every set, the general one first."""
-        return tuple(self._sets.values())
+        return tuple(self.sets.values())
 
     @property
     def version(self) -> str:

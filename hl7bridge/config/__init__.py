@@ -22,7 +22,7 @@ from hl7bridge.config.model import (
     Sender,
     Tls,
 )
-from hl7bridge.config.secrets import is_reference, secret
+from hl7bridge.config.secrets import is_reference, secret, with_headers
 
 __all__ = [
     "MEBIBYTE",
@@ -45,4 +45,5 @@ __all__ = [
     "load",
     "read",
     "secret",
+    "with_headers",
 ]

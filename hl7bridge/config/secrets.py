@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from hl7bridge.config.model import Fhir
 from hl7bridge.errors import ConfigError
 
 _MAXIMUM = 64 * 1024  # no token is larger; a reference to a device or a log must not be read whole
@@ -44,3 +45,9 @@ def secret(reference: str, environ: Mapping[str, str] | None = None) -> str:
     if not value:
         raise ConfigError([f"secret file:{name}: the file is empty"])
     return value
+
+
+def with_headers(fhir: Fhir, environ: Mapping[str, str] | None = None) -> Fhir:
+    """The same, with the references among its request headers resolved. Raises ConfigError."""
+    headers = {name: secret(text, environ) if is_reference(text) else text for name, text in fhir.headers.items()}
+    return fhir.model_copy(update={"headers": headers})

@@ -86,15 +86,19 @@ class Metrics:
         )
         self.translated = self._counter("translated", "messages turned into a bundle", *by_type)
         self.delivered = self._counter("delivered", "bundles the endpoint took", *by_type)
-        self.retried = self._counter("retried", "deliveries put off for a later attempt", *by_reason)
+        self.retried = self._counter(
+            "retried", "deliveries put off for a later attempt; answer: 5xx, 4xx, no-answer …", *by_type, "answer"
+        )
         self.dead = self._counter("dead", "messages that became dead letters", *by_reason)
-        self.replayed = self._counter("replayed", "messages put back for another delivery", "listener")
         self.issues = self._counter(
             "issues",
             "translation issues: code-unmapped, value-invalid, repetition-dropped …",
             "issue",
             "table",
             "field",
+        )
+        self.translate_seconds = self._histogram(
+            "translate_seconds", FAST, "one translation, its queue included", "listener"
         )
         self.receive_to_ack = self._histogram(
             "receive_to_ack_seconds", FAST, "from the last byte of a message to its answer", "listener"
@@ -112,6 +116,9 @@ class Metrics:
         self.broken_frames = self._counter(
             "broken_frames", "frames that never became a message: cut off, too large, timed out …", "listener", "fault"
         )
+        self.unanswered = self._counter(
+            "unanswered", "messages whose sender left before the answer; it will send them again", "listener"
+        )
         self.attempt_seconds = self._histogram(
             "delivery_attempt_seconds", SLOW, "one request to the endpoint", "outcome"
         )
@@ -123,10 +130,12 @@ class Metrics:
         self.dead_letters = self._gauge("dead_letters", "messages that need a person")
         self.circuit = self._gauge("circuit_state", "0 closed, 1 half-open (a probe is out), 2 open: nothing is sent")
         self.commit_seconds = self._histogram("journal_commit_seconds", FAST, "one durable commit (many messages)")
-        self.commit_messages = self._histogram(
+        self.commit_changes = self._histogram(
             "journal_commit_changes", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), "changes that shared one commit"
         )
-        self.journal_failures = self._counter("journal_failures", "commits that failed: nothing was acknowledged")
+        self.trouble = self._counter(
+            "trouble", "failures of our own that are tried again: journal, dead-letters …", "what"
+        )
         self.loop_lag = self._gauge("event_loop_lag_seconds", "how late the event loop woke up last")
         self.build = self._gauge("build_info", "always 1", "version", "mapping_version")
 
@@ -188,7 +197,7 @@ _ALERTS = """
 | `hl7bridge_oldest_undelivered_seconds > 900` | deliveries do not keep up, or the endpoint is away |
 | `increase(hl7bridge_dead_total[1h]) > 0` | a message needs a person: `hl7bridge dlq list` |
 | `hl7bridge_circuit_state == 2` for 10 minutes | the endpoint is down; senders are still acknowledged |
-| `increase(hl7bridge_journal_failures_total[5m]) > 0` | the disk fails or is full: senders get AR/CE 207 |
+| `increase(hl7bridge_acknowledged_total{reason="storage-failed"}[5m]) > 0` | the disk fails: senders get AR/CE 207 |
 | `increase(hl7bridge_issues_total{issue="code-unmapped"}[1d]) > 0` | a code the tables do not know |
 """
 
