@@ -26,7 +26,7 @@ ISSUE_CODES = frozenset(
     invalid structure required value invariant security login unknown expired forbidden suppressed processing
     not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly
     business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational
-    """.split()
+    """.split()  # noqa: SIM905 - one word a line would be a page
 )
 
 

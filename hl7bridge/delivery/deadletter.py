@@ -44,7 +44,7 @@ class Letter:
     detail: str
     raw: bytes = field(repr=False)
     received_at: float
-    died_at: float
+    died_at: float | None  # None: written again from the journal, which does not keep it
     attempts: int
     listener: str
     type: str
@@ -109,9 +109,14 @@ class DeadLetters:
         """The directory of a message, None when there is none."""
         return next((_read(path) for path in self._places(id)), None)
 
+    def has(self, id: str, reason: str, received_at: float) -> bool:
+        """Is a message's directory there, for this reason and whole as far as names go?"""
+        path = self.path_of(id, reason, received_at)
+        return (path / REASON).is_file() and (path / MESSAGE).is_file()
+
     def ids(self) -> set[str]:
-        """The ids that have a directory with a reason.json and a message in it."""
-        return {path.name for path in self._all() if (path / REASON).is_file() and (path / MESSAGE).is_file()}
+        """The ids of all directories, whole or damaged."""
+        return {path.name for path in self._all()}
 
     def scan(self) -> Iterator[Found]:
         """Every directory, by reason, date and id; damaged ones too."""
@@ -159,7 +164,7 @@ def reason_json(letter: Letter) -> bytes:
         "type": letter.type,
         "control_id": letter.control_id,
         "received_at": _instant(letter.received_at),
-        "died_at": _instant(letter.died_at),
+        "died_at": None if letter.died_at is None else _instant(letter.died_at),
         "attempts": letter.attempts,
         "replays": letter.replays,
         "mapping_version": letter.mapping_version,

@@ -80,6 +80,10 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._places)
 
+    def is_running(self, id: str) -> bool:
+        place = self._places.get(id)
+        return place is not None and place.running
+
     @property
     def running(self) -> int:
         return self._running

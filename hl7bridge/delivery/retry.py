@@ -12,8 +12,8 @@ Two rules keep a long outage from turning a hospital's weekend into dead letters
    3xx) never count. When the endpoint is back and others pass while this bundle still gets a 500, its attempts count.
 
 Given up (retries-exhausted) is a message whose counted attempts fill the schedule: the expected pauses before them add
-up to `give_up_after` (`Schedule.exhausted`). Counted attempts are in the journal, so a restart does not start again, and
-no clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is there
+up to `give_up_after` (`Schedule.exhausted`). Counted attempts are in the journal, so a restart does not start again,
+and no clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is there
 to pass is not given up: the circuit's probes repeat it, and it shows in the age of the oldest undelivered message.
 
 Full jitter: a pause is drawn between nothing and the ceiling, so that messages that failed together do not return
@@ -117,7 +117,7 @@ class Permit:
 
 
 class Circuit:
-    """The breaker between the worker and the endpoint. `now`: any clock, in seconds; set back, it only restarts a pause.
+    """The breaker between the worker and the endpoint. `now`: any clock, seconds; set back, it only restarts a pause.
 
     `on_change(state, why)` is called after each change, for metrics and logs; `why` is safe to log.
     """

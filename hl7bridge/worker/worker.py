@@ -10,10 +10,10 @@ What holds and why:
 - One message's failure is that message's: any exception of the translator makes it a dead letter (internal-error), any
   exception of the journal or the disk makes it wait. Nothing ends the loop but `drain`.
 - Translation runs in an executor, so that a slow message holds up no ACK; give a process pool to use more cores.
-- No polling but a look once a second for what another process replayed: `wake`, a finished message, the next due time
-  and the circuit's next probe end the rest.
-- What schedules what: order is `delivery.lanes`, pauses and the circuit are `delivery.retry`, answers are
-  `delivery.outcome`. Here they only meet.
+- No busy polling: `wake`, a finished message, the next due time, the circuit's next probe and a look once a second for
+  what another process replayed end a rest.
+- Order is `delivery.lanes`, pauses and the circuit are `delivery.retry`, answers are `delivery.outcome`, what comes
+  next is `backlog`. Here they only meet.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
 from pathlib import PurePath
 
 from hl7bridge import reasons
 from hl7bridge.config import Config
-from hl7bridge.delivery.answer import RETRY_AFTER_MAX
 from hl7bridge.delivery.deadletter import DeadLetters, Letter
 from hl7bridge.delivery.endpoint import Endpoint, Shipment
 from hl7bridge.delivery.lanes import Item, Lanes
@@ -44,16 +43,13 @@ from hl7bridge.delivery.outcome import (
 )
 from hl7bridge.delivery.retry import Circuit, CircuitState, Permit, Schedule, Tries
 from hl7bridge.errors import JournalError, MessageError
-from hl7bridge.journal.protocol import Change, Entry, Filter, Journal, State
-from hl7bridge.letterbox import Letterbox
-from hl7bridge.workings import Clock, Observer, Settled, SystemClock, Translate, Translation
+from hl7bridge.journal.protocol import Change, Entry, Journal, State
+from hl7bridge.worker.backlog import POLL, Backlog
+from hl7bridge.worker.letterbox import Letterbox
+from hl7bridge.worker.seams import Clock, Observer, Settled, SystemClock, Translate, Translation
 
-POLL = 1.0  # seconds between looks for what another process replayed or purged
 TRANSLATORS = 2  # threads; they share one interpreter, so more would only wait for each other
-CACHE_MAX = 64 * 1024 * 1024  # bytes of messages read but not started; beyond that a message is read again
 JOURNAL_PAUSE = (0.1, 5.0)  # seconds between tries to write a change the journal refused: from, to
-
-UNHELD = frozenset({reasons.UNSUPPORTED_TYPE.code, reasons.UNSUPPORTED_EVENT.code})  # parked on arrival: hold no lane
 
 
 class Worker:
@@ -81,7 +77,6 @@ class Worker:
         self._executor = executor or ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
         self._owns_executor = executor is None
         self._chance = chance
-        self._hold = config.dead_letters.lane == "hold"
         self._concurrency = config.fhir.concurrency
         self._drain_timeout = config.drain_timeout
         retry = config.retry
@@ -89,19 +84,16 @@ class Worker:
         self.circuit = Circuit(retry.circuit_after, retry.circuit_probe, retry.cap, self._circuit_changed)
         self.letterbox = Letterbox(journal, letters, self._clock, self._trouble)
         self._lanes = Lanes(enough=max(64, 2 * self._concurrency))
+        hold = config.dead_letters.lane == "hold"
+        self._backlog = Backlog(journal, self._clock, self._lanes, hold=hold, longest=retry.cap)
         self._tries: dict[str, Tries] = {}
         self._passed = 0  # messages the endpoint took: the evidence that it works
-        self._cache: dict[str, Entry] = {}
-        self._cached = 0
-        self._held: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: dict[str, list[asyncio.Future[Settled]]] = {}
-        self._settled: set[str] = set()  # while a page is read
-        self._wakes = 0
-        self._sweep = 0
-        self._next_poll = 0.0
         self._draining = False
         self._clean = True
+        self._running = False
+        self._untold = 0  # times the observer failed
         self._stir = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -109,9 +101,11 @@ class Worker:
 
     async def run(self) -> None:
         """Works until `drain`. Raises JournalError only when the journal cannot be read at the start."""
+        self._running = True
         keeping: asyncio.Task[None] | None = None
         try:
-            await self._restore()
+            await self._backlog.restore()
+            await self.letterbox.begin()
             keeping = asyncio.create_task(self.letterbox.keep())
             while not self._draining:
                 self._start_what_may()
@@ -125,7 +119,7 @@ class Worker:
                 keeping.cancel()
             await self._finish()
 
-    async def drain(self, timeout: float | None = None) -> bool:
+    async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - waits for others, cancels them
         """Starts nothing more, waits for what is in flight (`timeout` seconds; None: the configured), ends `run`.
 
         True: everything in flight came to its end. What did not is still undelivered in the journal.
@@ -134,20 +128,20 @@ class Worker:
             self._drain_timeout = timeout
         self._draining = True
         self._stir.set()
-        await self._ended.wait()
+        if self._running:
+            await self._ended.wait()
         return self._clean
 
     def wake(self) -> None:
         """A message was appended. Call it in the event loop."""
-        self._wakes += 1
-        self._lanes.more_arrived()
+        self._backlog.appended()
         self._stir.set()
 
     def parked(self, id: str) -> None:
         """A message was appended as DEAD: its directory is to be written now rather than at the next look."""
         self.letterbox.parked(id)
 
-    async def delivered(self, id: str, timeout: float) -> Settled | None:
+    async def delivered(self, id: str, timeout: float) -> Settled | None:  # noqa: ASYNC109 - a bound is the point
         """Waits until a message is delivered or dead; None after `timeout` seconds. For `ack: delivered`."""
         future: asyncio.Future[Settled] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(id, []).append(future)
@@ -173,20 +167,6 @@ class Worker:
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    async def _restore(self) -> None:
-        """Puts what waits back into its lanes, before anything behind it is seen."""
-        now, wall = self._clock.monotonic(), self._clock.time()
-        longest = max(self._schedule.cap, RETRY_AFTER_MAX)
-        async for entry in self._journal.find(Filter(states=(State.WAITING,))):
-            pause = min(max(entry.next_attempt - wall, 0.0), longest)  # the clock may have been set since
-            self._lanes.restore(_item(entry), due=now + pause)
-            self._tries[entry.id] = Tries(entry.attempts, 0, pace=entry.attempts)
-        if self._hold:
-            async for entry in self._journal.find(Filter(states=(State.DEAD,))):
-                if entry.lanes and entry.reason not in UNHELD:
-                    self._lanes.restore(_item(entry), held=True)
-                    self._held.add(entry.id)
-
     def _start_what_may(self) -> None:
         now = self._clock.monotonic()
         while self._lanes.running < self._concurrency and self.circuit.ready(now):
@@ -200,62 +180,11 @@ class Worker:
             task.add_done_callback(self._tasks.discard)
 
     async def _read_more(self) -> bool:
-        """Reads a page if one is wanted; False: there is nothing to read now."""
         try:
-            after = self._lanes.next_scan()
-            if after is not None:
-                await self._read(after)
-                return True
-            return await self._look_for_replays()
+            return await self._backlog.read_more()
         except JournalError as error:
             self._trouble("journal", type(error).__name__)
             return False
-
-    async def _look_for_replays(self) -> bool:
-        """Once a second: the first page, and one page further on in turn; on without a rest while something is found."""
-        now = self._clock.monotonic()
-        if now < self._next_poll:
-            return False
-        first, _ = await self._read(0)
-        found, behind = (0, 0) if not self._sweep else await self._read(self._sweep)
-        self._sweep = behind if behind < self._lanes.tail else 0
-        if first or found:
-            return True
-        self._next_poll = now + POLL
-        await self._look_after_held()
-        return False
-
-    async def _read(self, after: int) -> tuple[int, int]:
-        """Reads the page behind `after` into the lanes. Returns how many were new, and where the next one starts."""
-        wakes = self._wakes
-        self._settled.clear()
-        entries = await self._journal.claimable(self._clock.time(), after, self._lanes.page)
-        for entry in entries:
-            if entry.id in self._held:  # replayed
-                self._held.discard(entry.id)
-                self._lanes.free(entry.id)
-        ended = len(entries) < self._lanes.page
-        taken = self._lanes.offer([_item(entry) for entry in entries], after, ended, self._settled)
-        if wakes != self._wakes:  # appended while we read: the page may not have it
-            self._lanes.more_arrived()
-        self._keep(entries)
-        if not self._sweep and not ended and after == 0:
-            self._sweep = entries[-1].seq
-        return taken, self._lanes.tail if ended else entries[-1].seq
-
-    def _keep(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.id in self._lanes and entry.id not in self._cache and self._cached < CACHE_MAX:
-                self._cache[entry.id] = entry
-                self._cached += len(entry.raw)
-
-    async def _look_after_held(self) -> None:
-        """A held dead letter that was purged frees its lanes."""
-        for id in list(self._held):
-            entry = await self._journal.get(id)
-            if id in self._held and (entry is None or entry.state is State.DELIVERED):
-                self._held.discard(id)
-                self._lanes.done(id)
 
     async def _rest(self) -> None:
         """Until something stirs, the next due time, the next probe or the next look; never less than a millisecond."""
@@ -297,7 +226,7 @@ class Worker:
             self._stir.set()
 
     async def _attempt(self, item: Item, permit: Permit) -> None:
-        entry = await self._fetch(item.id)
+        entry = await self._backlog.fetch(item.id)
         if entry is None:
             self._end(item.id, None)
             return
@@ -322,15 +251,6 @@ class Worker:
             await self._die(entry, tries, outcome, translation)
         else:
             await self._retry(entry, tries, outcome, translation)
-
-    async def _fetch(self, id: str) -> Entry | None:
-        """The message, if it is still to be delivered."""
-        entry = self._cache.pop(id, None)
-        if entry is not None:
-            self._cached -= len(entry.raw)
-        else:
-            entry = await self._journal.get(id)
-        return entry if entry is not None and entry.state in (State.RECEIVED, State.WAITING) else None
 
     async def _translated(self, entry: Entry, tries: Tries) -> Translation | None:
         """The bundle; None when the message became a dead letter instead."""
@@ -432,10 +352,9 @@ class Worker:
         )
         self._tell(lambda: self._observer.dead(entry.id, entry.listener, entry.type, dead.reason.code))
         settled = Settled(State.DEAD, dead.reason.code)
-        if self._hold and entry.lanes and dead.reason.code not in UNHELD:
-            self._held.add(entry.id)
+        if self._backlog.holds(entry, dead.reason.code):
             self._forget(entry.id, settled)
-            self._lanes.hold(entry.id)
+            self._backlog.hold(entry.id)
         else:
             self._end(entry.id, settled)
 
@@ -453,19 +372,22 @@ class Worker:
 
     def _postpone(self, id: str) -> None:
         """The bridge's own trouble: tried again later, nothing counted against the message."""
-        tries = self._tries.setdefault(id, Tries(0, self._passed))
-        tries.pace += 1
-        if id in self._lanes:
-            self._lanes.wait(id, self._clock.monotonic() + self._schedule.ceiling(tries.pace))
+        tries = self._tries.get(id)
+        if tries is not None:
+            tries.pace += 1
+        if self._lanes.is_running(id):
+            pause = self._schedule.ceiling(tries.pace if tries is not None else 1)
+            self._lanes.wait(id, self._clock.monotonic() + pause)
 
     def _end(self, id: str, settled: Settled | None) -> None:
         self._forget(id, settled)
-        self._lanes.done(id)
+        self._backlog.done(id)
 
     def _forget(self, id: str, settled: Settled | None) -> None:
-        self._settled.add(id)
         self._tries.pop(id, None)
-        for future in self._waiters.get(id, ()) if settled is not None else ():
+        if settled is None:
+            return
+        for future in self._waiters.get(id, ()):
             if not future.done():
                 future.set_result(settled)
 
@@ -482,11 +404,7 @@ class Worker:
         try:
             telling()
         except Exception:
-            self._observer_failures = getattr(self, "_observer_failures", 0) + 1
-
-
-def _item(entry: Entry) -> Item:
-    return Item(entry.seq, entry.id, entry.lanes)
+            self._untold += 1
 
 
 def _where(error: BaseException) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hl7bridge import reasons
 from hl7bridge.delivery.deadletter import DeadLetters, Letter
 from hl7bridge.errors import JournalError
 from hl7bridge.journal.protocol import Entry, Filter, Journal, State
 from hl7bridge.reasons import Reason
-from hl7bridge.workings import Clock
+from hl7bridge.worker.seams import Clock
 
 LOOK = 5.0  # seconds between looks for messages parked on arrival
 RECENT = 60.0  # how far back such a look goes; everything older was seen at the start
@@ -41,23 +41,23 @@ class Letterbox:
 
     async def keep(self) -> None:
         """Runs until cancelled: everything at the start, then what was parked."""
-        await self._guarded(self._begin)
         await self._guarded(self.reconcile)
         while True:
             await self._clock.rest(self._stir, LOOK)
             self._stir.clear()
             await self._guarded(self._look)
 
+    async def begin(self) -> None:
+        """Before anything is written: makes the folder, clears what a crash left beside."""
+        await self._guarded(lambda: asyncio.to_thread(self._letters.begin))
+
     async def reconcile(self) -> None:
         """Writes what is missing, removes what was delivered."""
-        present = await asyncio.to_thread(self._letters.ids)
         async for entry in self._journal.find(Filter(states=(State.DEAD,))):
-            if entry.id not in present:
-                await self._write(entry)
-            present.discard(entry.id)
-        for id in present:
-            entry_or_none = await self._journal.get(id)
-            if entry_or_none is not None and entry_or_none.state is State.DELIVERED:
+            await self._write_missing(entry)
+        for id in await asyncio.to_thread(self._letters.ids):
+            found = await self._journal.get(id)
+            if found is not None and found.state is State.DELIVERED:
                 await self.remove(id)
 
     async def remove(self, id: str) -> None:
@@ -67,29 +67,27 @@ class Letterbox:
         except (OSError, ValueError) as error:
             self._trouble("dead-letters", type(error).__name__)
 
-    async def _begin(self) -> None:
-        await asyncio.to_thread(self._letters.begin)
-
     async def _look(self) -> None:
-        parked, self._parked = self._parked, set()
-        try:
-            while parked:
-                entry = await self._journal.get(next(iter(parked)))
-                if entry is not None and entry.state is State.DEAD:
-                    await self._write(entry)
-                parked.pop() if entry is None else parked.discard(entry.id)
-        finally:
-            self._parked |= parked
+        for id in tuple(self._parked):
+            entry = await self._journal.get(id)
+            if entry is not None and entry.state is State.DEAD:
+                await self._write_missing(entry)
+            self._parked.discard(id)
         async for entry in self._journal.find(Filter(states=(State.DEAD,), newer_than=RECENT)):
-            if not await asyncio.to_thread(self._letters.has, entry.id, entry.reason, entry.received_at):
-                await self._write(entry)
+            await self._write_missing(entry)
 
-    async def _write(self, entry: Entry) -> None:
-        await asyncio.to_thread(self._letters.write, letter_of(entry))
+    async def _write_missing(self, entry: Entry) -> None:
+        """Never over one that is there: the worker's has the bundle and the server's answer, the journal has not."""
+        await asyncio.to_thread(self._write_if_missing, entry)
 
-    async def _guarded(self, work: Callable[[], object]) -> None:
+    def _write_if_missing(self, entry: Entry) -> None:
+        letter = letter_of(entry)
+        if not self._letters.has(entry.id, letter.reason.code, entry.received_at):
+            self._letters.write(letter)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work()  # type: ignore[misc]
+            await work()
         except (JournalError, OSError, ValueError) as error:
             self._trouble("dead-letters", type(error).__name__)
 
@@ -102,7 +100,7 @@ def letter_of(entry: Entry) -> Letter:
         detail=entry.detail,
         raw=entry.raw,
         received_at=entry.received_at,
-        died_at=entry.received_at,
+        died_at=None,
         attempts=entry.attempts,
         listener=entry.listener,
         type=entry.type,

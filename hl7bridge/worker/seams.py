@@ -17,7 +17,7 @@ from hl7bridge.journal.protocol import Entry, State
 
 
 class Translation(Protocol):
-    """A message translated: the bundle as JSON bytes, how many entries it has, the version of the tables that made it."""
+    """A message translated: the bundle as JSON bytes, how many entries it has, the version of the tables."""
 
     @property
     def bundle(self) -> bytes: ...
@@ -67,9 +67,7 @@ class Observer:
     def delivered(self, id: str, listener: str, type: str, waited: float, took: float) -> None:
         """`waited`: since it was received; `took`: the request alone."""
 
-    def retried(
-        self, id: str, listener: str, type: str, status: int, why: str, attempts: int, pause: float
-    ) -> None:
+    def retried(self, id: str, listener: str, type: str, status: int, why: str, attempts: int, pause: float) -> None:
         """`status`: HTTP, 0 without an answer; `attempts`: those that count against the message."""
 
     def dead(self, id: str, listener: str, type: str, reason: str) -> None: ...
@@ -78,4 +76,4 @@ class Observer:
         """`state`: closed, open or half-open."""
 
     def trouble(self, what: str, detail: str) -> None:
-        """Something of the bridge's own failed and will be tried again: `what` is journal, dead-letters, message or bridge."""
+        """Something of the bridge's own failed and is tried again: `what`: journal, dead-letters, message, bridge."""
