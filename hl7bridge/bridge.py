@@ -17,25 +17,26 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hl7bridge import __version__
+from hl7bridge import __version__, zone
+from hl7bridge.admission import events_of
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config, Settings, secret, with_headers
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
 from hl7bridge.intake import Intake
-from hl7bridge.journal.protocol import Entry
+from hl7bridge.joints import Translating, WakingJournal, undelivered
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
-from hl7bridge.observe.watch import JournalWatch, ListenerWatch, WorkerWatch
+from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.tablesets import TableSets
-from hl7bridge.translation import Translation, translate
 from hl7bridge.worker import Worker
 
 RETAIN_EVERY = 600.0  # seconds between looks for delivered messages past their retention
@@ -169,7 +170,7 @@ class Bridge:
         keys = self.config
         self._endpoint = open_endpoint(with_headers(keys.fhir), secret)
         letters = DeadLetters(Path(keys.dead_letters.path))
-        translating = _Translating(tables, self.metrics)
+        translating = Translating(tables, self.metrics)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
         self._log.info("dead letters", path=_absolute(keys.dead_letters.path))
@@ -177,15 +178,24 @@ class Bridge:
         return self._worker
 
     async def _listen(self, journal: SqliteJournal, tables: TableSets, worker: Worker) -> None:
+        translating = Translating(tables, self.metrics)
         for listener in self.config.listeners:
-            watch = ListenerWatch(listener.name, self.metrics, self._log)
-            intake = Intake(listener, journal, tables, worker, watch)
-            server = MllpServer(listener, intake.handle, intake.refuse, watch)
+            name = listener.name
+            intake = Intake(
+                listener,
+                WakingJournal(journal, worker),
+                events_of(tables.events(listener)),
+                observer=IntakeWatch(name, self.metrics, self._log),
+                zone=zone.named(listener.timezone) if listener.timezone else None,
+                translated=partial(translating.why_not, listener=name),
+                delivered=partial(undelivered, worker, within=listener.ack_timeout),
+            )
+            server = MllpServer(listener, intake.handle, intake.refuse, ListenerWatch(name, self.metrics, self._log))
             self.servers.append(server)
             await server.start()
-            self.condition.ports[listener.name] = server.port
-            secured = "with TLS" if listener.tls else "in clear text"
-            self._log.info(f"listening {secured}", listener=listener.name, host=listener.host, port=server.port)
+            self.condition.ports[name] = server.port
+            how = "listening with TLS" if listener.tls else "listening in clear text"
+            self._log.info(how, listener=name, host=listener.host, port=server.port)
 
     async def _retain(self, journal: SqliteJournal) -> None:
         """Removes what is delivered and past its retention, now and then."""
@@ -202,23 +212,6 @@ class Bridge:
 
     def _connections(self) -> int:
         return sum(server.connections for server in self.servers)
-
-
-class _Translating:
-    """The worker's `Translate`: which tables, zone and character set a message gets; counts issues. Runs in threads."""
-
-    def __init__(self, tables: TableSets, metrics: Metrics) -> None:
-        self._tables, self._metrics = tables, metrics
-
-    def __call__(self, entry: Entry) -> Translation:
-        application, _, facility = entry.sender.partition("|")
-        setting = self._tables.setting(entry.listener, application, facility)
-        translation = translate(
-            entry.raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback
-        )
-        for issue, count in translation.issues.items():
-            self._metrics.issues(issue.kind, issue.table, issue.source).inc(count)
-        return translation
 
 
 class _Signals:

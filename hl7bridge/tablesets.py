@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from hl7bridge import zone
+from hl7bridge.admission import sender_of
 from hl7bridge.config import Config, Listener, Sender
+from hl7bridge.hl7v2.header import Header
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 
 Folders = tuple[str, ...]
@@ -51,18 +53,13 @@ class TableSets:
     def __init__(self, config: Config) -> None:
         """Loads and compiles; takes seconds. Raises TablesError."""
         self.sets = {folders: load(config, folders) for folders in wanted(config)}
-        self._listeners = {listener.name: listener for listener in config.listeners}
-        self._settings: dict[tuple[str, int], Setting] = {}
-        for listener in config.listeners:
-            for number, sender in enumerate((*listener.senders, None)):
-                found = self.sets[overlays(config, listener, sender)]
-                self._settings[listener.name, number] = _setting(found, listener, sender)
         self.general = Setting(self.sets[config.mappings.overlays], None, None)
-
-    @property
-    def mappings(self) -> tuple[Mappings, ...]:
-        """Every set, the general one first."""
-        return tuple(self.sets.values())
+        self._listeners = {listener.name: listener for listener in config.listeners}
+        self._settings = {
+            (listener.name, sender): _setting(self.sets[overlays(config, listener, sender)], listener, sender)
+            for listener in config.listeners
+            for sender in (None, *listener.senders)
+        }
 
     @property
     def version(self) -> str:
@@ -72,23 +69,17 @@ class TableSets:
     @property
     def types(self) -> frozenset[str]:
         """`ADT^A01` … of all sets."""
-        return frozenset(f"{code}^{event}" for found in self.mappings for code, event in found.events)
+        return frozenset(f"{code}^{event}" for found in self.sets.values() for code, event in found.events)
 
-    def setting(self, listener: str, application: str, facility: str) -> Setting:
-        """For a message that came in by `listener` from MSH-3.1, MSH-4.1. A listener that is gone: the general set."""
+    def events(self, listener: Listener) -> frozenset[tuple[str, str]]:
+        """(message_code, trigger_event) pairs that the tables of one of the listener's senders handle."""
+        choices = (None, *listener.senders)
+        return frozenset().union(*(self._settings[listener.name, one].mappings.events for one in choices))
+
+    def setting(self, listener: str, header: Header) -> Setting:
+        """For a message that came in by `listener`. One that is no longer configured: the general set."""
         place = self._listeners.get(listener)
-        if place is None:
-            return self.general
-        number = next(
-            (number for number, sender in enumerate(place.senders) if _matches(sender, application, facility)),
-            len(place.senders),
-        )
-        return self._settings[listener, number]
-
-
-def _matches(sender: Sender, application: str, facility: str) -> bool:
-    """An empty key matches any."""
-    return sender.application in ("", application) and sender.facility in ("", facility)
+        return self._settings[listener, sender_of(header, place)] if place is not None else self.general
 
 
 def _setting(mappings: Mappings, listener: Listener, sender: Sender | None) -> Setting:

@@ -90,6 +90,7 @@ class Metrics:
             "retried", "deliveries put off for a later attempt; answer: 5xx, 4xx, no-answer …", *by_type, "answer"
         )
         self.dead = self._counter("dead", "messages that became dead letters", *by_reason)
+        self.findings = self._counter("findings", "errors that `validate` found in messages", *by_type)
         self.issues = self._counter(
             "issues",
             "translation issues: code-unmapped, value-invalid, repetition-dropped …",

@@ -6,14 +6,14 @@ or asked for (debug). Types are told as the tables know them, else `other`; noth
 
 from __future__ import annotations
 
+from hl7bridge.intake import IntakeObserver
 from hl7bridge.mllp.framing import Cause
 from hl7bridge.mllp.observer import Observer as ListenerObserver
 from hl7bridge.mllp.observer import Why
 from hl7bridge.mllp.peer import Peer
-from hl7bridge.observe.frames import frames, kind
-from hl7bridge.observe.log import Log
-from hl7bridge.observe.metrics import CIRCUIT, Metrics, reason
-from hl7bridge.workings import Observer as WorkerObserver
+from hl7bridge.observe.log import Log, told
+from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
+from hl7bridge.worker import Observer as WorkerObserver
 
 
 class ListenerWatch(ListenerObserver):
@@ -60,8 +60,7 @@ class ListenerWatch(ListenerObserver):
             "a message could not be answered: a defect of hl7bridge, please report it",
             listener=self._listener,
             peer=peer.name,
-            error=kind(error),
-            frames=frames(error),
+            **told(error),
         )
 
     def unanswered(self, peer: Peer, count: int) -> None:
@@ -71,6 +70,48 @@ class ListenerWatch(ListenerObserver):
     def _fault(self, peer: Peer, fault: str, count: int) -> None:
         self._metrics.broken_frames(self._listener, fault).inc()
         self._log.warning("broken frame", listener=self._listener, peer=peer.name, detail=fault, bytes=count)
+
+
+class IntakeWatch(IntakeObserver):
+    """Watches what becomes of one listener's messages before the journal."""
+
+    def __init__(self, listener: str, metrics: Metrics, log: Log) -> None:
+        self._listener, self._metrics, self._log = listener, metrics, log
+        self._to_ack = metrics.receive_to_ack(listener)
+
+    def received(self, listener: str, type: str) -> None:
+        self._metrics.received(listener, self._metrics.type(type)).inc()
+
+    def acknowledged(self, listener: str, code: str, reason_code: str, seconds: float) -> None:
+        answer, why = ack_code(code), reason(reason_code)
+        self._metrics.acknowledged(listener, answer, why).inc()
+        self._to_ack.observe(seconds)
+        if why:
+            self._log.info("message refused", listener=listener, ack_code=answer, reason=why)
+        else:
+            self._log.debug("message taken", listener=listener, ack_code=answer, seconds=round(seconds, 4))
+
+    def duplicate(self, listener: str) -> None:
+        self._metrics.duplicates(listener).inc()
+        self._log.debug("duplicate, answered as before", listener=listener)
+
+    def reused_control_id(self, listener: str) -> None:
+        self._metrics.reused(listener).inc()
+        self._log.warning("a control id came again with other bytes: taken as a new message", listener=listener)
+
+    def parked(self, listener: str, type: str, reason_code: str) -> None:
+        known = self._metrics.type(type)
+        self._metrics.dead(listener, known, reason(reason_code)).inc()
+        self._log.info("parked among the dead letters", listener=listener, type=known, reason=reason(reason_code))
+
+    def acknowledgement(self, listener: str) -> None:
+        self._log.debug("an acknowledgement came: nothing is done with it", listener=listener)
+
+    def findings(self, listener: str, type: str, count: int) -> None:
+        self._metrics.findings(listener, self._metrics.type(type)).inc(count)
+
+    def failed(self, listener: str, error: BaseException) -> None:
+        self._log.error("intake failed on a message", listener=listener, **told(error))
 
 
 class WorkerWatch(WorkerObserver):
