@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import hl7bridge
 from hl7bridge.cli import main
 from hl7bridge.cli.main import COMMANDS, Shell, cli
 from hl7bridge.config import Config
@@ -84,7 +86,7 @@ def test_the_listing_imports_no_command() -> None:
         "heavy = {'pydantic', 'yaml', 'aiohttp', 'hl7apy', 'structlog', 'orjson', 'fhir'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environ(), check=False)
     assert done.returncode == 0, done.stderr
     for name in COMMANDS:
         assert f"\n  {name}" in done.stdout
@@ -112,9 +114,8 @@ def test_completion_offers_the_commands() -> None:
 
 
 def _environ() -> dict[str, str]:
-    import os
-
-    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    """For a process of its own, wherever this package was imported from."""
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(hl7bridge.__file__).resolve().parents[1])}
 
 
 # ---- how commands end ----
