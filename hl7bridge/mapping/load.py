@@ -33,8 +33,8 @@ def shipped_tables() -> Path:
 def load_tables(*folders: Path, shipped: bool = True, settings: Mapping[str, str] | None = None) -> TableSet:
     """The tables of `folders` laid over the shipped ones (or, with shipped=False, over the first of them).
 
-    `settings`: values of options that override what the folders set. Raises TablesError with all mistakes at once, files
-    named from their folder's own name on: `mappings/segments/PID-Patient.yaml:14: …`.
+    `settings`: values of options that override what the folders set. Raises TablesError with all mistakes at once,
+    files named from their folder's own name on: `mappings/segments/PID-Patient.yaml:14: …`.
     """
     tables, mistakes = read_tables(*folders, shipped=shipped, settings=settings)
     if not mistakes:

@@ -1,8 +1,8 @@
 """From folders of YAML files to nodes with their places; no meaning yet.
 
-All scalars stay strings: nothing is resolved, so `01`, `NO` and `1e3` keep their spelling. Refused here, with file and line:
-what is not UTF-8 or not YAML, tabs, duplicate keys, anchors and aliases, tags, files and folders the format does not know.
-A file is composed by libyaml where PyYAML has it (6,100 lines in about 0.1 s), else by PyYAML itself.
+All scalars stay strings: nothing is resolved, so `01`, `NO` and `1e3` keep their spelling. Refused here, with file and
+line: what is not UTF-8 or not YAML, tabs, duplicate keys, anchors and aliases, tags, files and folders the format does
+not know. A file is composed by libyaml where PyYAML has it (6,100 lines in about 0.1 s), else by PyYAML itself.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def version_of(folders: Iterable[SourceFolder], settings: Mapping[str, str]) -> 
 
 
 def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[Path]:
-    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left alone."""
+    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left."""
     for entry in sorted(path.iterdir()):
         if entry.is_dir() and entry.name in FOLDERS:
             for file in sorted(entry.iterdir()):
@@ -162,8 +162,10 @@ def read_yaml(content: bytes, file: str, mistakes: Mistakes) -> Fields | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        mistakes.add(place, f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" "
-                            "is put in quotes")
+        mistakes.add(
+            place,
+            f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" is put in quotes",
+        )
         return None
     except yaml.YAMLError:
         mistakes.add(Place(file, 1, 1), "not readable as YAML: a character that YAML does not allow")

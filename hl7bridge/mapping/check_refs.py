@@ -1,0 +1,90 @@
+"""Whether the pieces of a message that tables name exist in HL7 v2: segments, fields, components."""
+
+from __future__ import annotations
+
+from hl7bridge.fhir.model import closest
+from hl7bridge.mapping import standard
+from hl7bridge.mapping.condition import measures_of, refs_of
+from hl7bridge.mapping.schema import Condition, Literal_, Place, Ref, Row, Table, is_segment_name
+from hl7bridge.mapping.source import Mistakes
+
+
+class RefCheck:
+    """Judges references; a Z segment has no definition, so anything in it may exist."""
+
+    def __init__(self, mistakes: Mistakes) -> None:
+        self.mistakes = mistakes
+
+    def row(self, table: Table, row: Row) -> None:
+        """The key of a row, its condition and its joined parts."""
+        if row.source.root != table.source:
+            self.mistakes.add(row.place, f"the table reads {table.source}, so {row.source} cannot be the key of a row")
+            return
+        self.ref(row.source, row.place)
+        if row.when is not None:
+            self.condition(row.when, row.place, table)
+        for part in row.concat:
+            if not isinstance(part, Literal_):
+                self.ref(part, row.place, "`concat`: ")
+                self._in_table(part, table, row.place, "`concat`: ")
+
+    def condition(self, condition: Condition, place: Place, table: Table | None) -> None:
+        for ref in refs_of(condition):
+            self.ref(ref, place, "`when`: ")
+            if table is not None:
+                self._in_table(ref, table, place, "`when`: ")
+        for measure in measures_of(condition):
+            if measure.kind == "count" and (len(measure.ref.parts) != 1 or not is_segment_name(measure.ref.root)):
+                self.mistakes.add(place, f"`when`: count({measure.ref}) counts repetitions, and only a field repeats")
+
+    def _in_table(self, ref: Ref, table: Table, place: Place, what: str) -> None:
+        """A data type is only read by its own table: elsewhere its name says nothing about where in the message."""
+        if not is_segment_name(ref.root) and ref.root != table.source:
+            self.mistakes.add(place, f"{what}{ref} is a component of {ref.root}, and the table reads {table.source}")
+
+    def ref(self, ref: Ref, place: Place, what: str = "") -> None:
+        if is_segment_name(ref.root):
+            self._segment(ref, place, what)
+        else:
+            self._datatype(ref.root, ref, ref.parts, place, what)
+
+    def _segment(self, ref: Ref, place: Place, what: str) -> None:
+        if ref.root.startswith("Z"):
+            return
+        count = standard.field_count(ref.root)
+        if count is None:
+            meant = closest(ref.root, standard.segments())
+            hint = f"; did you mean {meant}?" if meant else ""
+            self.mistakes.add(place, f"{what}HL7 v2 has no segment {ref.root}{hint}")
+        elif ref.parts and ref.parts[0] > count:
+            self.mistakes.add(place, f"{what}{ref.root} has no field {ref.parts[0]}: its last is {ref.root}-{count}")
+        elif len(ref.parts) > 1:
+            datatypes = standard.field_datatypes(ref.root, ref.parts[0])
+            if datatypes and not any(self._fits(name, ref.parts[1:]) for name in datatypes):
+                self._datatype(datatypes[-1], ref, ref.parts[1:], place, what)
+
+    def _fits(self, datatype: str, parts: tuple[int, ...]) -> bool:
+        """Whether a data type has these components; a type that varies or is not known has any."""
+        count = standard.component_count(datatype)
+        if not parts or count is None:
+            return True
+        if count == 0:
+            return parts == (1,)
+        if parts[0] > count:
+            return False
+        inner = standard.component_datatypes(datatype, parts[0])
+        return not inner or any(self._fits(name, parts[1:]) for name in inner)
+
+    def _datatype(self, datatype: str, ref: Ref, parts: tuple[int, ...], place: Place, what: str) -> None:
+        if self._fits(datatype, parts):
+            return
+        count = standard.component_count(datatype)
+        if count == 0:
+            self.mistakes.add(place, f"{what}{ref}: {datatype} has no components")
+        elif count is not None and parts[0] > count:
+            self.mistakes.add(
+                place, f"{what}{ref}: {datatype} has no component {parts[0]}: its last is {datatype}.{count}"
+            )
+        else:
+            inner = standard.component_datatypes(datatype, parts[0])
+            self._datatype(inner[-1], ref, parts[1:], place, what)
