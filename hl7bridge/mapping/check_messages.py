@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hl7bridge.fhir.model import Model
-from hl7bridge.hl7v2.structure import Structure, parse_structure
+from hl7bridge.hl7v2.structure import Structure
 from hl7bridge.mapping.check_refs import RefCheck
 from hl7bridge.mapping.check_rows import RowCheck
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, TableSet, Use
@@ -25,7 +25,7 @@ class MessageCheck:
         self._events()
         for message in self.tables.messages.values():
             try:
-                structure = parse_structure(message.structure)
+                structure = Structure(message.structure)
             except ValueError:
                 continue  # named when it was read
             self._message(message, structure)
@@ -79,7 +79,7 @@ class MessageCheck:
         """The repeating group or segment that each label belongs to; None: the whole message."""
         made: dict[Label, list[str]] = {}
         for use in message.uses:
-            if structure.has(use.segment):
+            if use.segment in structure.nodes:
                 made.setdefault(use.into, []).append(use.segment)
         return {label: structure.innermost_repeating(paths) for label, paths in made.items()}
 
@@ -108,7 +108,7 @@ class MessageCheck:
             return True
         self.mistakes.add(
             place,
-            f"`link`: {label} belongs to each {scope}, and {use.segment} stands outside: which one is meant is not said",
+            f"`link`: {label} belongs to each {scope}, and {use.segment} stands outside: which one is meant?",
         )
         return False
 
@@ -122,14 +122,16 @@ class MessageCheck:
         said = tuple(message.unmapped)
         missing = [
             path
-            for path in structure.segment_paths()
-            if path not in read and not any(path == key or path.startswith(key + ".") for key in said)
+            for path, node in structure.nodes.items()
+            if not node.children
+            and path not in read
+            and not any(path == key or path.startswith(key + ".") for key in said)
         ]
         if missing:
             stand = "stands" if len(missing) == 1 else "stand"
             self.mistakes.add(
                 message.place,
-                f"{listed(missing, 'and')} of the structure {stand} neither in `rows` nor in `unmapped` of {message.name}",
+                f"{listed(missing, 'and')} of the structure {stand} neither in `rows` nor in `unmapped`",
             )
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from hl7bridge.fhir.model import closest
-from hl7bridge.mapping import standard
+from hl7bridge.hl7v2.definitions import Definitions, load_definitions
 from hl7bridge.mapping.condition import measures_of, refs_of
 from hl7bridge.mapping.schema import Condition, Literal_, Place, Ref, Row, Table, is_segment_name
 from hl7bridge.mapping.source import Mistakes
+
+ANY_TYPES = ("varies", "CM")  # CM: the composite of old versions that had no name
+
+
+@cache
+def definitions() -> Definitions:
+    """HL7 v2's own definitions, read at first use."""
+    return load_definitions()
 
 
 class RefCheck:
@@ -14,6 +24,7 @@ class RefCheck:
 
     def __init__(self, mistakes: Mistakes) -> None:
         self.mistakes = mistakes
+        self.standard = definitions()
 
     def row(self, table: Table, row: Row) -> None:
         """The key of a row, its condition and its joined parts."""
@@ -51,40 +62,31 @@ class RefCheck:
     def _segment(self, ref: Ref, place: Place, what: str) -> None:
         if ref.root.startswith("Z"):
             return
-        count = standard.field_count(ref.root)
-        if count is None:
-            meant = closest(ref.root, standard.segments())
+        if not self.standard.has_segment(ref.root):
+            meant = closest(ref.root, tuple(self.standard.segment_ids()))
             hint = f"; did you mean {meant}?" if meant else ""
             self.mistakes.add(place, f"{what}HL7 v2 has no segment {ref.root}{hint}")
-        elif ref.parts and ref.parts[0] > count:
-            self.mistakes.add(place, f"{what}{ref.root} has no field {ref.parts[0]}: its last is {ref.root}-{count}")
-        elif len(ref.parts) > 1:
-            datatypes = standard.field_datatypes(ref.root, ref.parts[0])
-            if datatypes and not any(self._fits(name, ref.parts[1:]) for name in datatypes):
-                self._datatype(datatypes[-1], ref, ref.parts[1:], place, what)
-
-    def _fits(self, datatype: str, parts: tuple[int, ...]) -> bool:
-        """Whether a data type has these components; a type that varies or is not known has any."""
-        count = standard.component_count(datatype)
-        if not parts or count is None:
-            return True
-        if count == 0:
-            return parts == (1,)
-        if parts[0] > count:
-            return False
-        inner = standard.component_datatypes(datatype, parts[0])
-        return not inner or any(self._fits(name, parts[1:]) for name in inner)
+        elif ref.parts:
+            field = self.standard.field(ref.root, ref.parts[0])
+            if field is None:
+                last = self.standard.fields(ref.root)[-1].number
+                self.mistakes.add(place, f"{what}{ref.root} has no field {ref.parts[0]}: its last is {ref.root}-{last}")
+            else:
+                self._datatype(field.type, ref, ref.parts[1:], place, what)
 
     def _datatype(self, datatype: str, ref: Ref, parts: tuple[int, ...], place: Place, what: str) -> None:
-        if self._fits(datatype, parts):
+        """Whether a data type has these components; one that varies or is not known has any.
+
+        A primitive has one: what was a composite in another version (TS and DTM, CE and ID) is still read by its first.
+        """
+        if not parts or datatype in ANY_TYPES or not self.standard.has_datatype(datatype):
             return
-        count = standard.component_count(datatype)
-        if count == 0:
+        components = self.standard.components(datatype)
+        component = self.standard.component(datatype, parts[0])
+        if component is not None:
+            self._datatype(component.type, ref, parts[1:], place, what)
+        elif components:
+            last = f"{datatype}.{components[-1].number}"
+            self.mistakes.add(place, f"{what}{ref}: {datatype} has no component {parts[0]}: its last is {last}")
+        elif parts != (1,):
             self.mistakes.add(place, f"{what}{ref}: {datatype} has no components")
-        elif count is not None and parts[0] > count:
-            self.mistakes.add(
-                place, f"{what}{ref}: {datatype} has no component {parts[0]}: its last is {datatype}.{count}"
-            )
-        else:
-            inner = standard.component_datatypes(datatype, parts[0])
-            self._datatype(inner[-1], ref, parts[1:], place, what)

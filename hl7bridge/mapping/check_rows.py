@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from hl7bridge.fhir.model import Element, Model
-from hl7bridge.mapping import standard
 from hl7bridge.mapping.check_refs import RefCheck
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.paths import Malformed, parse_ref
@@ -70,14 +69,13 @@ class RowCheck:
             return False
         if table.kind == "segment":
             self.refs.ref(parse_ref(table.source), table.place)
-        elif standard.component_count(table.source) is None and not table.source.startswith("Z"):
+        elif not self.refs.standard.has_datatype(table.source) and not table.source.startswith("Z"):
             self.mistakes.add(table.place, f"HL7 v2 has no data type {table.source}")
         return True
 
     def _coverage(self, table: Table) -> None:
         """Every field of the standard's segment is read or said not to be."""
         read = {row.source.parts[0]: row.place for row in table.rows if row.source.parts}
-        count = standard.field_count(table.source) if table.kind == "segment" else None
         said: set[int] = set()
         for key in table.unmapped:
             place = table.unmapped_places.get(key, table.place)
@@ -96,11 +94,10 @@ class RowCheck:
                     place, f"{key} stands in `unmapped` and in `rows` (line {line}): it is one or the other"
                 )
             said.add(ref.parts[0])
-        if count is None or table.place.file in self.broken:
+        if table.kind != "segment" or table.place.file in self.broken:
             return
-        missing = [
-            f"{table.source}-{number}" for number in range(1, count + 1) if number not in said and number not in read
-        ]
+        numbers = [field.number for field in self.refs.standard.fields(table.source)]
+        missing = [f"{table.source}-{number}" for number in numbers if number not in said and number not in read]
         if missing:
             stand = "stands" if len(missing) == 1 else "stand"
             names = listed(missing, "and")
@@ -347,7 +344,8 @@ class RowCheck:
                 text = row.to.text if row.to else ""
                 self.mistakes.add(
                     row.place,
-                    f"{row.source} and {before.source} (line {before.place.line}) both write {text}, and neither has a `when`",
+                    f"{row.source} and {before.source} (line {before.place.line}) both write {text}, "
+                    "and neither has a `when`",
                 )
             else:
                 first[key] = row

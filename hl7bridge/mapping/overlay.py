@@ -2,7 +2,7 @@
 
 The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in
 message tables, the code in code tables, the option, the word of a resource type's identity. An overlay's rows replace
-all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its rows, and the other way round.
+all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its rows, and vice versa.
 """
 
 from __future__ import annotations
@@ -109,13 +109,13 @@ def _node_of(base: Fields, over: Fields) -> Callable[[str], str]:
     """A message table's keys are ends of paths: two that lead to one node of the structure are the same."""
     structure = over.get("structure") or base.get("structure")
     try:
-        parsed = Structure.parse(structure.text) if isinstance(structure, Text) else None
+        parsed = Structure(structure.text) if isinstance(structure, Text) else None
     except ValueError:
         parsed = None
 
     def unit(key: str) -> str:
         try:
-            return parsed.resolve(key).path if parsed else key
+            return parsed.resolve(key) if parsed else key
         except ValueError:
             return key
 

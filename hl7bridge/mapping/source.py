@@ -36,9 +36,9 @@ class Text:
     inline: bool = True
 
     def at(self, column: int) -> Place:
-        """The place of a character (counted from 1) of the text."""
+        """The place of a character (counted from 1) of the text; only its line where the text has several (`|`)."""
         if not self.inline:
-            return self.place
+            return Place(self.place.file, self.place.line + 1 + self.text.count("\n", 0, column - 1), 1)
         return Place(self.place.file, self.place.line, self.place.column + column - 1)
 
 
@@ -200,9 +200,10 @@ class _Converter:
             return self._fields(node, place)
         if isinstance(node, yaml.SequenceNode):
             return Items(tuple(self.convert(item) for item in node.value), place)
+        assert isinstance(node, yaml.ScalarNode)
         return self._text(node, place)
 
-    def _text(self, node: yaml.Node, place: Place) -> Text:
+    def _text(self, node: yaml.ScalarNode, place: Place) -> Text:
         quoted = node.style in ("'", '"')
         inline = node.start_mark.line == node.end_mark.line
         inside = Place(place.file, place.line, place.column + 1) if quoted and inline else place
