@@ -13,8 +13,8 @@ Two rules keep a long outage from turning a hospital's weekend into dead letters
 
 Given up (retries-exhausted) is a message whose counted attempts fill the schedule: the expected pauses before them add
 up to `give_up_after` (`Schedule.exhausted`). Counted attempts are in the journal, so a restart does not start again,
-and no clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is there
-to pass is not given up: the circuit's probes repeat it, and it shows in the age of the oldest undelivered message.
+and no clock is asked, so a clock that jumps cannot give anything up. A lone message that fails while nothing else is
+there to pass is not given up: the circuit's probes repeat it, and the age of the oldest undelivered message shows it.
 
 Full jitter: a pause is drawn between nothing and the ceiling, so that messages that failed together do not return
 together.

@@ -6,8 +6,8 @@ What holds and why:
   order of every patient.
 - A page may be older than what happened while it was read: what was settled meanwhile is not taken from it.
 - Another process (`hl7bridge dlq replay`) may turn dead letters into undelivered messages behind our back: once a
-  second the first page is looked at again, and in a long backlog one page further on in turn. Looking at more would read the
-  whole backlog every second.
+  second the first page is looked at again, and in a long backlog one page further on in turn. Looking at more would
+  read the whole backlog every second.
 - Messages read but not started yet are kept up to `CACHE_MAX` bytes; beyond that they are read again.
 """
 
