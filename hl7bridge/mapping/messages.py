@@ -13,7 +13,7 @@ from hl7bridge import reasons
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Reference, Resource
 from hl7bridge.hl7v2.message import Segment
-from hl7bridge.hl7v2.structure import Group, Structure, parse_structure
+from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping import write
 from hl7bridge.mapping.access import Test, tester
 from hl7bridge.mapping.compile import Compiler, SegmentTable
@@ -73,7 +73,7 @@ class MessagePlan:
 
     def __init__(self, table: MessageTable, compiler: Compiler) -> None:
         self.name = table.name
-        self.structure: Structure = parse_structure(table.structure)
+        self.structure = Structure(table.structure)
         self.scopes: dict[Label, Scope] = {}
         made: dict[Label, list[str]] = {}
         for use in table.uses:
@@ -119,15 +119,14 @@ class MessagePlan:
             self._write_links(run, item, resources)
         return list(resources.values())
 
-    def _refuse_doubles(self, root: Group) -> None:
+    def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
             if problem.path in self.uses:
-                segment = problem.segment
                 raise PeerError(
                     reasons.STRUCTURE,
-                    f"{segment.id} occurs again as segment {segment.position}, where {self.name} has it once: "
-                    "two of them cannot be told apart",
-                    f"{segment.id}^{segment.occurrence}",
+                    f"{problem.segment_id} stands again as segment {problem.position}, where {self.name} has it once: "
+                    "the two cannot be told apart",
+                    problem.segment_id,
                 )
 
     def _resource(
