@@ -250,3 +250,10 @@ def refs_of(condition: Condition) -> tuple[Ref, ...]:
     if isinstance(condition, Compare) and condition.other is not None:
         return (condition.ref, condition.other)
     return (condition.ref,)
+
+
+def measures_of(condition: Condition) -> tuple[Measure, ...]:
+    """Every count( ) and length( ) of a condition."""
+    if isinstance(condition, (All, Any)):
+        return tuple(measure for part in condition.parts for measure in measures_of(part))
+    return (condition,) if isinstance(condition, Measure) else ()

@@ -33,12 +33,11 @@ def shipped_tables() -> Path:
 def load_tables(*folders: Path, shipped: bool = True, settings: Mapping[str, str] | None = None) -> TableSet:
     """The tables of `folders` laid over the shipped ones (or, with shipped=False, over the first of them).
 
-    `settings`: values of options that override what the folders set. Raises TablesError with all mistakes at once, files
-    named from their folder's own name on: `mappings/segments/PID-Patient.yaml:14: …`.
+    `settings`: values of options that override what the folders set. Raises TablesError with all mistakes at once,
+    files named from their folder's own name on: `mappings/segments/PID-Patient.yaml:14: …`.
     """
     tables, mistakes = read_tables(*folders, shipped=shipped, settings=settings)
-    if not mistakes:
-        mistakes = check_tables(tables)
+    mistakes += check_tables(tables, {mistake.file for mistake in mistakes})
     if mistakes:
         raise TablesError(mistakes)
     return tables
@@ -55,9 +54,10 @@ def read_tables(
     files = _overlaid(read)
     own = dict(settings or {})
     tables, message, site = TableReader(mistakes), MessageReader(mistakes), SiteReader(mistakes)
-    segments, datatypes = ((tables.table(f) for f in _of(files, kind)) for kind in ("segments", "datatypes"))
-    messages = (message.message(f) for f in _of(files, "messages"))
-    codes = (site.codes(f) for f in _of(files, "codes"))
+    segments = [tables.table(f) for f in _of(files, "segments")]
+    datatypes = [tables.table(f) for f in _of(files, "datatypes")]
+    messages = [message.message(f) for f in _of(files, "messages")]
+    codes = [site.codes(f) for f in _of(files, "codes")]
     options_file, identity_file = files.get(("", "options")), files.get(("", "identity"))
     options, said = site.options(options_file) if options_file else ({}, {})
     return TableSet(

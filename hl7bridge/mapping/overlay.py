@@ -1,8 +1,8 @@
 """Lays a site's folder over the shipped one: on nodes, before they are given meaning, so that each keeps its own place.
 
-The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in message
-tables, the code in code tables, the option, the word of a resource type's identity. An overlay's rows replace all rows of
-the same unit; what it adds is added; a field it lists in `unmapped` loses its rows, and the other way round.
+The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in
+message tables, the code in code tables, the option, the word of a resource type's identity. An overlay's rows replace
+all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its rows, and vice versa.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
     elif over.folder == "codes":
         node = _words(base.node, over.node, {"map": _by_key})
     elif over.stem == "identity":
-        node = _words(base.node, over.node, {key: _by_key for key in over.node.entries})
+        node = _words(base.node, over.node, dict.fromkeys(over.node.entries, _by_key))
     else:
         node = _words(base.node, over.node, {"set": _by_key})
     return replace(over, node=node)
 
 
 def _words(base: Fields, over: Fields, merges: Mapping[str, Callable[[Fields, Fields], Fields]]) -> Fields:
-    """Word by word: the overlay's replaces, but for the words that have a merge of their own. Keeps the base's place."""
+    """Word by word: the overlay's replaces, but for the words that have a merge of their own."""
     entries = dict(base.entries)
     for key, place, node in over:
         below = base.get(key)
@@ -51,7 +51,7 @@ def _by_key(base: Fields, over: Fields) -> Fields:
 
 
 def _tables(base: Fields, over: Fields, unit: Callable[[str], str]) -> Fields:
-    """A table with `rows` and `unmapped`, which exclude each other by unit, and `examples`, which are replaced by name."""
+    """A table with `rows` and `unmapped`, which exclude each other by unit, and `examples`, replaced by name."""
     merged = _words(base, over, {})
     entries = dict(merged.entries)
     rows, unmapped = _fields(over, "rows"), _fields(over, "unmapped")
@@ -109,13 +109,13 @@ def _node_of(base: Fields, over: Fields) -> Callable[[str], str]:
     """A message table's keys are ends of paths: two that lead to one node of the structure are the same."""
     structure = over.get("structure") or base.get("structure")
     try:
-        parsed = Structure.parse(structure.text) if isinstance(structure, Text) else None
+        parsed = Structure(structure.text) if isinstance(structure, Text) else None
     except ValueError:
         parsed = None
 
     def unit(key: str) -> str:
         try:
-            return parsed.resolve(key).path if parsed else key
+            return parsed.resolve(key) if parsed else key
         except ValueError:
             return key
 

@@ -1,7 +1,7 @@
 """From nodes to the values of schema.py: which words there are and how each is written.
 
-Every mistake is added to the collector and the reading goes on, with what is wrong left out. Whether the names in a table
-exist, fit and agree is the checker's question.
+Every mistake is added to the collector and the reading goes on, with what is wrong left out. Whether the names in a
+table exist, fit and agree is the checker's question.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Reader:
         if node is None:
             return None
         if not isinstance(node, Text):
-            self.mistakes.add(node.place, f"{what} is one text, not a {'list' if isinstance(node, Items) else 'mapping'}")
+            self.mistakes.add(
+                node.place, f"{what} is one text, not a {'list' if isinstance(node, Items) else 'mapping'}"
+            )
             return None
         if not node.text.strip():
             self.mistakes.add(node.place, f"{what} is empty")
@@ -177,7 +179,9 @@ class TableReader(Reader):
         when, when_text = self.condition(self.text(get("when"), "`when`"))
         extension, label = self._extension(get("extension"))
         if get("on") is not None and not extension:
-            self.mistakes.add(fields.entries["on"][0], "`on` names the element that carries an `extension`, and there is none")
+            self.mistakes.add(
+                fields.entries["on"][0], "`on` names the element that carries an `extension`, and there is none"
+            )
         return Row(
             source=source,
             place=place,
@@ -202,9 +206,13 @@ class TableReader(Reader):
         given = [word for word in _VALUE_WORDS if word in fields.entries]
         if len(given) > 1:
             listed = " and ".join(f"`{word}`" for word in given)
-            self.mistakes.add(fields.entries[given[1]][0], f"the row of {source} has {listed}: one of them gives the value")
+            self.mistakes.add(
+                fields.entries[given[1]][0], f"the row of {source} has {listed}: one of them gives the value"
+            )
         elif "codes" in fields.entries and given and given[0] in ("value", "apply"):
-            self.mistakes.add(fields.entries["codes"][0], f"`codes` translates what was sent, and `{given[0]}` is not that")
+            self.mistakes.add(
+                fields.entries["codes"][0], f"`codes` translates what was sent, and `{given[0]}` is not that"
+            )
         if not source.parts and not given:
             self.mistakes.add(place, f"the row of {source} is a constant row: it has a `value`")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hl7bridge.hl7v2.structure import Structure
+from hl7bridge.hl7v2.structure import Structure, StructureError
 from hl7bridge.mapping.paths import parse_label, parse_link_key
 from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, Use
@@ -49,9 +49,9 @@ class MessageReader(Reader):
         if text is None:
             return None
         try:
-            return Structure.parse(text.text)
-        except ValueError as error:
-            self.mistakes.add(text.place, f"`structure`: {error}")
+            return Structure(text.text)
+        except StructureError as error:
+            self.mistakes.add(text.at(error.position + 1), f"`structure`: {error}")
             return None
 
     def _events(self, node: Node | None) -> Iterator[str]:
@@ -66,7 +66,7 @@ class MessageReader(Reader):
         if structure is None:
             return None
         try:
-            return structure.resolve(key).path
+            return structure.resolve(key)
         except ValueError as error:
             self.mistakes.add(place, str(error))
             return None

@@ -45,7 +45,9 @@ class SiteReader(Reader):
         """`otherwise: kep` is a misspelt word rather than a code; a code is hardly ever so alike."""
         meant = closest(text.text, words)
         if meant:
-            self.mistakes.add(text.place, f"`otherwise: {text.text}` looks like {meant!r} misspelt; did you mean {meant!r}?")
+            self.mistakes.add(
+                text.place, f"`otherwise: {text.text}` looks like {meant!r} misspelt; did you mean {meant!r}?"
+            )
 
     def _map(self, fields: Fields, system: str) -> Iterator[tuple[str, Code]]:
         for key, place, node in fields:

@@ -1,8 +1,8 @@
 """From folders of YAML files to nodes with their places; no meaning yet.
 
-All scalars stay strings: nothing is resolved, so `01`, `NO` and `1e3` keep their spelling. Refused here, with file and line:
-what is not UTF-8 or not YAML, tabs, duplicate keys, anchors and aliases, tags, files and folders the format does not know.
-A file is composed by libyaml where PyYAML has it (6,100 lines in about 0.1 s), else by PyYAML itself.
+All scalars stay strings: nothing is resolved, so `01`, `NO` and `1e3` keep their spelling. Refused here, with file and
+line: what is not UTF-8 or not YAML, tabs, duplicate keys, anchors and aliases, tags, files and folders the format does
+not know. A file is composed by libyaml where PyYAML has it (6,100 lines in about 0.1 s), else by PyYAML itself.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Text:
     inline: bool = True
 
     def at(self, column: int) -> Place:
-        """The place of a character (counted from 1) of the text."""
+        """The place of a character (counted from 1) of the text; only its line where the text has several (`|`)."""
         if not self.inline:
-            return self.place
+            return Place(self.place.file, self.place.line + 1 + self.text.count("\n", 0, column - 1), 1)
         return Place(self.place.file, self.place.line, self.place.column + column - 1)
 
 
@@ -125,7 +125,7 @@ def version_of(folders: Iterable[SourceFolder], settings: Mapping[str, str]) -> 
 
 
 def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[Path]:
-    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left alone."""
+    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left."""
     for entry in sorted(path.iterdir()):
         if entry.is_dir() and entry.name in FOLDERS:
             for file in sorted(entry.iterdir()):
@@ -162,8 +162,10 @@ def read_yaml(content: bytes, file: str, mistakes: Mistakes) -> Fields | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        mistakes.add(place, f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" "
-                            "is put in quotes")
+        mistakes.add(
+            place,
+            f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" is put in quotes",
+        )
         return None
     except yaml.YAMLError:
         mistakes.add(Place(file, 1, 1), "not readable as YAML: a character that YAML does not allow")
@@ -198,9 +200,10 @@ class _Converter:
             return self._fields(node, place)
         if isinstance(node, yaml.SequenceNode):
             return Items(tuple(self.convert(item) for item in node.value), place)
+        assert isinstance(node, yaml.ScalarNode)
         return self._text(node, place)
 
-    def _text(self, node: yaml.Node, place: Place) -> Text:
+    def _text(self, node: yaml.ScalarNode, place: Place) -> Text:
         quoted = node.style in ("'", '"')
         inline = node.start_mark.line == node.end_mark.line
         inside = Place(place.file, place.line, place.column + 1) if quoted and inline else place

@@ -1,8 +1,9 @@
 """Whether a unit is written in UCUM, so that it may carry UCUM's system.
 
-Sans-IO. Source: UCUM 2.1, case sensitive. The units and prefixes are those of the clinical laboratory and bedside. What UCUM
-would read as something the sender does not mean is left out on purpose, since calling it UCUM would change a result's
-meaning: kelvin (K/uL is thousands), coulomb and farad (C and F are temperatures), henry (pH), exa (EU is ELISA units).
+Sans-IO. Source: UCUM 2.1, case sensitive. The units and prefixes are those of the clinical laboratory and bedside. What
+UCUM would read as something the sender does not mean is left out on purpose, since calling it UCUM would change a
+result's meaning: kelvin (K/uL is thousands), coulomb and farad (C and F are temperatures), henry (pH), exa (EU is ELISA
+units).
 """
 
 from __future__ import annotations
