@@ -149,7 +149,8 @@ class DatatypeTable:
     def text(self, parent: Context, raw: str, level: int) -> str:
         holder: Body = {}
         self.fill(parent, raw, level, holder, parent.resource, parent.strict)
-        return holder.get("$value", "")
+        text: str = holder.get("$value", "")
+        return text
 
     def _context(
         self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
@@ -233,8 +234,10 @@ class RowCompiler:
         return apply
 
     def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
-        target = self._target(path, self.row) if self.row.extension and self._inside_extension(path) else compile_path(
-            self.compiler.model, self.table.target, path
+        target = (
+            self._target(path, self.row)
+            if self.row.extension and self._inside_extension(path)
+            else compile_path(self.compiler.model, self.table.target, path)
         )
         constant = CONVERTERS[target.type](_NO_RUN, value)
         origin = self._origin

@@ -138,9 +138,7 @@ class MessagePlan:
             resources[key] = Resource(label.type, segment.position)
         return resources[key]
 
-    def _seen(
-        self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]
-    ) -> Resource | None:
+    def _seen(self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]) -> Resource | None:
         instance = self.scopes[label].instance(item.segment, item.path, item.group)
         return resources.get((label, id(instance))) if instance is not None else None
 
@@ -150,8 +148,10 @@ class MessagePlan:
             owner = item.ctx.resource if link.on is None else self._seen(link.on, item, resources)
             if to is None or owner is None or to is owner:
                 continue
-            ctx = item.ctx if link.on is None else Context(
-                run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0
+            ctx = (
+                item.ctx
+                if link.on is None
+                else Context(run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0)
             )
             origin = Origin(f"{item.segment.id}[{item.segment.occurrence}]", self.name, link.place)
             write_reference(ctx, link.target, to, origin)

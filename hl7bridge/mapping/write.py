@@ -218,7 +218,7 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
     key = slot(node, target, rep)
-    existing = ctx.slots.get(key)
+    existing: Body | None = ctx.slots.get(key)
     if existing is None:
         ctx.slots[key] = value
         if target.many:
@@ -229,7 +229,7 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     else:
         merge(ctx, existing, value)
     _record(ctx, node, target.name, origin)
-    return existing  # type: ignore[no-any-return]
+    return existing
 
 
 def attach(ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None) -> None:

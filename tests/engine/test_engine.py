@@ -1,4 +1,4 @@
-"""What the tables' words do, on a small set of tables of the tests' own: rows, labels, repetitions, codes, links, identity."""
+"""What the tables' words do, on a small set of tables of the tests' own: rows, labels, codes, links, identity."""
 
 from __future__ import annotations
 
@@ -148,7 +148,14 @@ def test_a_repeating_segment_makes_a_resource_each_and_a_label_is_shared_in_its_
 
 def test_every_group_has_its_own_labels(oru: Any) -> None:
     result = oru(
-        PID, "OBR|1||F1|X", "OBX|1|ST|N||a", "NTE|1||first", "OBX|2|ST|M||b", "OBR|2||F2|Y", "OBX|1|ST|N||c", "NTE|1||other"
+        PID,
+        "OBR|1||F1|X",
+        "OBX|1|ST|N||a",
+        "NTE|1||first",
+        "OBX|2|ST|M||b",
+        "OBR|2||F2|Y",
+        "OBX|1|ST|N||c",
+        "NTE|1||other",
     )
     reports = of_type(result, "DiagnosticReport")
     urls = {e["fullUrl"]: e["resource"] for e in result.resource["entry"]}
@@ -161,7 +168,9 @@ def test_every_group_has_its_own_labels(oru: Any) -> None:
 def test_two_patients_in_one_message_stay_apart(oru: Any) -> None:
     result = oru(PID, "OBR|1||F1|X", "OBX|1|ST|N||a", "PID|2||9^^^A||Roe", "OBR|1||F2|X", "OBX|1|ST|N||b")
     urls = {e["fullUrl"]: e["resource"] for e in result.resource["entry"]}
-    seen = {o["valueString"]: urls[o["subject"]["reference"]]["name"][0]["family"] for o in of_type(result, "Observation")}
+    seen = {
+        o["valueString"]: urls[o["subject"]["reference"]]["name"][0]["family"] for o in of_type(result, "Observation")
+    }
     assert seen == {"a": "Doe", "b": "Roe"}
 
 
@@ -203,7 +212,11 @@ def test_the_same_bytes_give_the_same_bundle_and_other_bytes_other_derived_ident
 def test_an_owner_replaces_and_a_mention_only_creates(adt: Any, oru: Any) -> None:
     search = "identifier=urn%3Aoid%3A1.2.3%7C123"
     assert entry(adt(PID), "Patient")["request"] == {"method": "PUT", "url": f"Patient?{search}"}
-    assert entry(oru(PID, "OBR|1||F|X"), "Patient")["request"] == {"method": "POST", "url": "Patient", "ifNoneExist": search}
+    assert entry(oru(PID, "OBR|1||F|X"), "Patient")["request"] == {
+        "method": "POST",
+        "url": "Patient",
+        "ifNoneExist": search,
+    }
 
 
 def test_equal_observations_of_one_message_are_numbered_and_stay_the_same_when_sent_again(oru: Any) -> None:

@@ -28,22 +28,45 @@ def _message(event: str, control_id: str, *segments: str, charset: str = "") -> 
 
 MESSAGES = {
     "a whole admission": _message(
-        "ADT^A01", "S1", _planted("EVN", 8), _planted("PID"), _planted("PD1", 20), _planted("NK1"), _planted("PV1", 54),
-        _planted("PV2"), _planted("AL1", 7), _planted("DG1", 22), _planted("PR1", 20), _planted("ZXX", 10),
+        "ADT^A01",
+        "S1",
+        _planted("EVN", 8),
+        _planted("PID"),
+        _planted("PD1", 20),
+        _planted("NK1"),
+        _planted("PV1", 54),
+        _planted("PV2"),
+        _planted("AL1", 7),
+        _planted("DG1", 22),
+        _planted("PR1", 20),
+        _planted("ZXX", 10),
     ),
     "a result": _message(
-        "ORU^R01", "S2", _planted("PID"), _planted("PV1", 54), _planted("ORC", 30), _planted("OBR", 50),
-        _planted("OBX", 20, _2="NM"), _planted("OBX", 20, _2="ST"), _planted("OBX", 20, _2="ED"), _planted("OBX", 20),
-        _planted("NTE", 5), _planted("SPM", 30),
+        "ORU^R01",
+        "S2",
+        _planted("PID"),
+        _planted("PV1", 54),
+        _planted("ORC", 30),
+        _planted("OBR", 50),
+        _planted("OBX", 20, _2="NM"),
+        _planted("OBX", 20, _2="ST"),
+        _planted("OBX", 20, _2="ED"),
+        _planted("OBX", 20),
+        _planted("NTE", 5),
+        _planted("SPM", 30),
     ),
     "an event without a table": _message("ADT^A99", "S3", _planted("PID")),
     "a type without a table": _message(f"{SENTINEL}^{SENTINEL}", "S4", _planted("PID")),
     "two patients": _message("ADT^A01", "S5", _planted("PID"), _planted("PID"), _planted("PV1")),
-    "bytes that fit no charset": _message("ADT^A01", "S6", _planted("PID"), charset="UNICODE UTF-8") + b"NTE|1||\xff\xfe\r",
+    "bytes that fit no charset": _message("ADT^A01", "S6", _planted("PID"), charset="UNICODE UTF-8")
+    + b"NTE|1||\xff\xfe\r",
     "no MSH at all": f"PID|1||{SENTINEL}\r".encode(),
     "a control id is missing": _message("ADT^A01", "", _planted("PID")),
     "a patient whose bundle the endpoint refuses": _message(
-        "ADT^A04", "S7", f"EVN|A04|20240305143012+0100|||{SENTINEL}", f"PID|1||{SENTINEL}^^^{SENTINEL}^MR||{SENTINEL}^{SENTINEL}",
+        "ADT^A04",
+        "S7",
+        f"EVN|A04|20240305143012+0100|||{SENTINEL}",
+        f"PID|1||{SENTINEL}^^^{SENTINEL}^MR||{SENTINEL}^{SENTINEL}",
         f"PV1|1|I|||||||||||||||||{SENTINEL}^^^{SENTINEL}",
     ),
 }
@@ -115,7 +138,11 @@ def test_no_value_of_a_message_leaves_the_process_but_in_bundles_and_dead_letter
         for message in messages:
             for words in (("messages", "show", message["id"]), ("dlq", "show", message["id"])):
                 ran = daemon.run(*words)
-                hidden = "\n".join(line for line in ran.stdout.splitlines() if "OperationOutcome" not in line and "cannot store" not in line)
+                hidden = "\n".join(
+                    line
+                    for line in ran.stdout.splitlines()
+                    if "OperationOutcome" not in line and "cannot store" not in line
+                )
                 seen[f"{words[0]} show {message['type']}"] = hidden + ran.stderr
         seen["metrics"] = "\n".join(daemon.metrics())
     finally:
