@@ -17,7 +17,9 @@ from hl7bridge import reasons
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Body, Reference, Resource
 
-NAMESPACE = uuid.UUID("6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91")  # ours, chosen once: changing it would orphan every derived key
+NAMESPACE = uuid.UUID(
+    "6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91"
+)  # ours, chosen once: changing it would orphan every derived key
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
 
 
@@ -91,7 +93,11 @@ class Identities:
         values: list[Any] = [resource.body]
         for name in path.split("."):
             values = [part for value in values for part in _children(value, name)]
-        return orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode() if values else ""
+        return (
+            orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode()
+            if values
+            else ""
+        )
 
     def plain(self, value: Any) -> Any:
         """A value for comparison: references by the key of what they mean, decimals by their digits."""

@@ -12,7 +12,18 @@ from typing import TypeVar
 from hl7bridge.fhir.model import closest
 from hl7bridge.mapping.condition import parse_condition
 from hl7bridge.mapping.paths import Malformed, parse_concat, parse_extension, parse_path, parse_ref
-from hl7bridge.mapping.schema import Condition, Example, OptionTest, OptionValue, Path, Place, Ref, Row, Table
+from hl7bridge.mapping.schema import (
+    Condition,
+    Example,
+    OptionTest,
+    OptionValue,
+    Path,
+    Place,
+    Ref,
+    Row,
+    Table,
+    is_segment_name,
+)
 from hl7bridge.mapping.source import Fields, Items, Mistakes, Node, SourceFile, Text
 
 TABLE_WORDS = ("table", "rows", "unmapped", "examples", "note")
@@ -185,7 +196,7 @@ class TableReader(Reader):
         return Row(
             source=source,
             place=place,
-            to=self.path(self.text(get("to"), "`to`"), "`to`"),
+            to=self.path(self.text(get("to"), "`to`"), "`to`") if extension or get("extension") is None else None,
             as_=self.string(get("as"), "`as`") or None,
             codes=self.string(get("codes"), "`codes`") or None,
             value=self.value(get("value"), "`value`"),
@@ -213,8 +224,8 @@ class TableReader(Reader):
             self.mistakes.add(
                 fields.entries["codes"][0], f"`codes` translates what was sent, and `{given[0]}` is not that"
             )
-        if not source.parts and not given:
-            self.mistakes.add(place, f"the row of {source} is a constant row: it has a `value`")
+        if not source.parts and is_segment_name(source.root) and not {"value", "concat"} & set(given):
+            self.mistakes.add(place, f"the row of {source} is for the whole segment: it has a `value` or a `concat`")
 
     def _set(self, node: Node | None) -> Iterator[tuple[Path, str | OptionValue]]:
         fields = self.fields(node, "`set`")

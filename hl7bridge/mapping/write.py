@@ -50,7 +50,7 @@ def one(name: str) -> Hop:
     def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
         child = node.get(name)
         if child is None:
-            child = node[name] = {}
+            child = node[name] = ctx.slots[(id(node), name, "", 0)] = {}
         return child, resource
 
     return hop
@@ -174,6 +174,13 @@ class _Walker:
         )
 
 
+def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:
+    """The key of the instance a target means in a body; an element that occurs once has one, whatever its label."""
+    if target.many:
+        return id(node), target.name, target.label, rep if target.counts_here else 0
+    return id(node), target.name, "", 0
+
+
 def put_primitive(
     ctx: Context, target: Target, value: Any, rep: int, origin: Origin | None, content: bool = True
 ) -> None:
@@ -181,7 +188,7 @@ def put_primitive(
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = resource.has_content or content
     if target.many:
-        key = (id(node), target.name, target.label, rep if target.counts_here else 0)
+        key = slot(node, target, rep)
         values = node.setdefault(target.name, [])
         index = ctx.slots.get(key)
         if index is None:
@@ -210,8 +217,8 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     """Puts a filled element; completes the one this context already made at the same place."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
-    key = (id(node), target.name, target.label, rep if target.counts_here else 0)
-    existing = ctx.slots.get(key)
+    key = slot(node, target, rep)
+    existing: Body | None = ctx.slots.get(key)
     if existing is None:
         ctx.slots[key] = value
         if target.many:
@@ -222,7 +229,7 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     else:
         merge(ctx, existing, value)
     _record(ctx, node, target.name, origin)
-    return existing  # type: ignore[no-any-return]
+    return existing
 
 
 def attach(ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None) -> None:
