@@ -81,6 +81,9 @@ ENDPOINT_TOO_LARGE = Reason("endpoint-too-large", "endpoint", "AE", "CE", "207",
     "the bundle is larger than the FHIR endpoint takes", "raise the server's limit, then replay")
 ENDPOINT_ENTRY_REJECTED = Reason("endpoint-entry-rejected", "endpoint", "AE", "CE", "207",
     "the FHIR endpoint refused an entry of the bundle", "read the response in reason.json")
+DELIVERY_PENDING = Reason("delivery-pending", "operator", "AE", "CE", "207",
+    "the message is stored, but the FHIR endpoint did not take it within ack_timeout",
+    "delivery goes on, and a resend is recognised; see why the endpoint is slow, or raise ack_timeout of the listener")
 RETRIES_EXHAUSTED = Reason("retries-exhausted", "endpoint", "AE", "CE", "207",
     "the FHIR endpoint could not take the bundle for as long as the retry schedule lasts", "mend the endpoint, then replay")
 
@@ -88,5 +91,6 @@ CATALOGUE = _catalogue(
     UNPARSABLE, NO_CONTROL_ID, REQUIRED_FIELD_MISSING, DATA_TYPE_ERROR, TABLE_VALUE_NOT_FOUND, VALUE_TOO_LONG, CARDINALITY,
     SEGMENT_SEQUENCE, CHARSET, TOO_LARGE, UNSUPPORTED_TYPE, UNSUPPORTED_EVENT, UNSUPPORTED_PROCESSING_ID, UNSUPPORTED_VERSION,
     STORAGE_FAILED, BACKLOG_FULL, INTERNAL_ERROR, NOT_TRANSLATABLE, STRUCTURE, INVALID_BUNDLE, IDENTITY_CONFLICT,
-    ENDPOINT_REJECTED, ENDPOINT_NOT_FOUND, ENDPOINT_TOO_LARGE, ENDPOINT_ENTRY_REJECTED, RETRIES_EXHAUSTED,
+    ENDPOINT_REJECTED, ENDPOINT_NOT_FOUND, ENDPOINT_TOO_LARGE, ENDPOINT_ENTRY_REJECTED, DELIVERY_PENDING,
+    RETRIES_EXHAUSTED,
 )
