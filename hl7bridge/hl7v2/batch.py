@@ -52,9 +52,7 @@ def split(data: bytes) -> Iterator[Piece]:
     wide = wide_codec(data) is not None
     if wide:
         data = narrow(data).removeprefix(UTF8_BOM)
-    number = 0
-    for raw, problems in _pieces(data):
-        number += 1
+    for number, (raw, problems) in enumerate(_pieces(data), 1):
         yield Piece(number, UTF8_BOM + raw if wide else raw, problems)
 
 
@@ -81,7 +79,7 @@ def _is_single(data: bytes) -> bool:
 
 
 def _frames(data: bytes) -> Iterator[tuple[bytes, list[str]]]:
-    """The blocks between 0B and 1C. A 0B that starts no message is content; so is a 1C that no CR follows, if one does."""
+    """The blocks between 0B and 1C. A 0B that starts no message is content; so is a lone 1C before 1C 0D."""
     starts = [found.start() for found in _FRAME.finditer(data)]
     if data.lstrip(_BLANK).startswith(b"\x0b"):
         starts = sorted({data.index(b"\x0b"), *starts})

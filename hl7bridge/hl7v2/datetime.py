@@ -1,11 +1,11 @@
 """HL7 v2 dates and times (DT, TM, DTM, TS) to FHIR date, dateTime, instant and time, with the precision that was sent.
 
-What holds: nothing is made more precise than it came, except that FHIR's dateTime needs minutes and seconds where hours
-are given (R4 datatypes, dateTime: zero-filled). No value appears in an exception text. A time without an offset takes
-`default_offset` (from MSH-7) and else the offset that `zone` has at that moment: in the hour that occurs twice when clocks
-go back, the first one (fold 0 of PEP 495); in the hour that does not exist when clocks go forward, the offset before the
-change. A date without a time never gets an offset, and one that was sent with it loses it: FHIR has no place for it.
-Offsets of zones before standard time are rounded to minutes, as FHIR writes them.
+What holds: nothing is made more precise than it came, except that FHIR's dateTime needs minutes and seconds where
+hours are given (R4 datatypes, dateTime: zero-filled). No value appears in an exception text. A time without an offset
+takes `default_offset` (from MSH-7) and else the offset that `zone` has at that moment: in the hour that occurs twice
+when clocks go back, the first one (fold 0 of PEP 495); in the hour that does not exist when clocks go forward, the
+offset before the change. A date without a time never gets an offset, and one sent with it is dropped: FHIR has no place
+for it. Offsets of zones before standard time are rounded to minutes, as FHIR writes them.
 
 Accepted spellings: YYYY[MM[DD[HH[MM[SS[.S+]]]]]][+/-ZZZZ] (v2.9.1 chapter 2A, DTM), and what other senders write,
 2020-01-02T03:04:05.678Z with any part missing from the right and a blank for the T.
@@ -62,7 +62,7 @@ def to_instant(text: str, zone: tzinfo, default_offset: str | None = None, preci
 
 
 def to_time(text: str) -> str:
-    """FHIR time: HH:MM:SS[.S+] from HH[MM[SS[.S+]]]; an offset is dropped, FHIR's time has none. ValueError otherwise."""
+    """FHIR time: HH:MM:SS[.S+] from HH[MM[SS[.S+]]]; an offset is dropped, FHIR's time has none. Else ValueError."""
     found = _TIME.match(text.strip())
     if found is None:
         raise ValueError("not a time")

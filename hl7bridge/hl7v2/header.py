@@ -1,8 +1,8 @@
 """What MSH says, read from the bytes before any character set is known: enough to answer a message of any state.
 
 What holds: values that an answer repeats (MSH-10 into MSA-2, MSH-3 to 6) stay the bytes that were sent. A truncated MSH
-gives what is there, missing fields are empty. MSH-9.3 is never trusted: half of real messages name a structure that does
-not exist. Source: HL7 v2.9.1 chapter 2, MSH; events of v2.1 stand in EVN-1.
+gives what is there, missing fields are empty. MSH-9.3 is never trusted: half of real messages name a structure that
+does not exist. Source: HL7 v2.9.1 chapter 2, MSH; events of v2.1 stand in EVN-1.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ class Header:
 def read_header(raw: bytes) -> Header:
     """The header of the first MSH in `raw` that starts a line.
 
-    UTF-16 and UTF-32 are read too; the bytes in the result are then UTF-8. Raises PeerError(UNPARSABLE) when there is no
-    MSH with usable separators.
+    UTF-16 and UTF-32 are read too; the bytes in the result are then UTF-8. Raises PeerError(UNPARSABLE) when there is
+    no MSH with usable separators.
     """
     raw = narrow(raw)
     start = 0
@@ -157,10 +157,10 @@ def read_header(raw: bytes) -> Header:
 
 @lru_cache(maxsize=256)
 def read_separators(field: bytes, encoding: bytes) -> Separators:
-    """MSH-1 and MSH-2 as separators. A character that is missing, doubled or no sign takes its default, unless that clashes.
+    """MSH-1 and MSH-2 as separators; one that is missing, doubled or no sign takes its default unless that clashes.
 
-    Raises PeerError(UNPARSABLE) when MSH-1 is no separator, or MSH-2 holds letters or digits: then MSH-2 was left out and
-    every field stands in the wrong place.
+    Raises PeerError(UNPARSABLE) when MSH-1 is no separator, or MSH-2 holds letters or digits: then MSH-2 was left out
+    and every field stands in the wrong place.
     """
     sign, signs = field.decode("latin-1"), encoding.decode("latin-1")
     if sign not in _USABLE:

@@ -1,6 +1,6 @@
 """A message as segments and fields, split no further than asked: bytes in, values out.
 
-What holds: text is decoded once (charset.py), split into segments once, and a segment into fields when one is asked for.
+What holds: text is decoded once (charset.py), split into segments once, a segment into fields when one is asked for.
 Fields stay raw text until `Message.text` resolves escapes. `""` (HL7's null: delete what you have) stays `""` and is
 never the same as an empty field. A line that does not begin like a segment continues the field before it, joined by a
 line feed: free text with raw line breaks is common, and must neither be lost nor become a segment of its own.
