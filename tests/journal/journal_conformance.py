@@ -52,7 +52,9 @@ class JournalConformance:
         entry = await journal.get(appended.id)
         assert entry is not None and entry.lanes == ()
 
-    @pytest.mark.parametrize("text", ["", "Müller-1", "\udcff\udce4", "a\x00b", "\ud800", "😀" * 50, "'; DROP TABLE messages"])
+    @pytest.mark.parametrize(
+        "text", ["", "Müller-1", "\udcff\udce4", "a\x00b", "\ud800", "😀" * 50, "'; DROP TABLE messages"]
+    )
     async def test_a_control_id_of_any_characters_is_kept_and_found(self, journal: Journal, text: str) -> None:
         appended = await journal.append(received(1, control_id=text, sender=text + "|" + text))
         assert [entry.control_id for entry in await found(journal, Filter(control_id=text))] == [text]
@@ -207,7 +209,9 @@ class JournalConformance:
         await journal.replay(id, by="eva")
         await journal.apply(Change(id, State.WAITING, 1, NOW + 5, "endpoint-rejected", "503", at=NOW + 2))
         await journal.apply(Change(id, State.DELIVERED, 2, at=NOW + 6))
-        steps = [(step.at - NOW, step.state, step.attempts, step.reason, step.actor) for step in await journal.history(id)]
+        steps = [
+            (step.at - NOW, step.state, step.attempts, step.reason, step.actor) for step in await journal.history(id)
+        ]
         assert steps == [
             (0, State.RECEIVED, 0, "", ""),
             (0, State.DEAD, 0, "unsupported-event", ""),
