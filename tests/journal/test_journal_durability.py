@@ -31,8 +31,8 @@ async def opened(tmp_path: Path) -> AsyncIterator[Open]:
     journals: list[SqliteJournal] = []
 
     async def opened(**settings: Any) -> SqliteJournal:
-        settings = {"min_free_bytes": 0, "clock": Clock()} | settings
-        journals.append(await SqliteJournal.open(tmp_path / "journal", **settings))
+        defaults: dict[str, Any] = {"min_free_bytes": 0, "clock": Clock()}
+        journals.append(await SqliteJournal.open(tmp_path / "journal", **(defaults | settings)))
         return journals[-1]
 
     yield opened
@@ -55,7 +55,7 @@ async def test_no_append_is_answered_before_its_commit_has_returned(opened: Open
         events.append("answer")
         return hand_over(*call, **more)
 
-    loop.call_soon_threadsafe = noted  # type: ignore[method-assign]
+    loop.call_soon_threadsafe = noted  # type: ignore[method-assign, assignment]
     events.clear()
     for n in range(5):
         await asyncio.gather(*(journal.append(received(n * 100 + m)) for m in range(20)))

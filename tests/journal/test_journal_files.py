@@ -32,7 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def opened(folder: Path, **settings: Any) -> SqliteJournal:
-    return await SqliteJournal.open(folder, **({"min_free_bytes": 0, "clock": Clock()} | settings))
+    defaults: dict[str, Any] = {"min_free_bytes": 0, "clock": Clock()}
+    return await SqliteJournal.open(folder, **(defaults | settings))
 
 
 async def filled(folder: Path, messages: int = 3) -> list[str]:
@@ -129,7 +130,8 @@ def version_1(folder: Path) -> sqlite3.Connection:
         connection.execute(statement)
     connection.execute(
         "INSERT INTO messages (seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes,"
-        " ack_code, state, reason, steps) VALUES (1, ?, '1', 'LAB|HOSP', ?, ?, 'default', 'p', 'ADT^A01', 'l', 'AA', 'dead', 'r', 1)",
+        " ack_code, state, reason, steps)"
+        " VALUES (1, ?, '1', 'LAB|HOSP', ?, ?, 'default', 'p', 'ADT^A01', 'l', 'AA', 'dead', 'r', 1)",
         (bytes(range(16)), bytes(32), NOW),
     )
     connection.execute("INSERT INTO payloads VALUES (1, x'4d5348', x'41')")
