@@ -91,9 +91,12 @@ class JournalConformance:
         assert [result.reused_control_id for result in results] == [False, True, True]
 
     async def test_another_sender_may_use_the_same_control_id_and_bytes(self, journal: Journal) -> None:
-        await journal.append(received(1))
-        other = await journal.append(received(1, sender="OTHER|HOSP"))
-        assert (other.duplicate, other.reused_control_id) == (False, False)
+        first = await journal.append(received(1, sender="M|HOSP"))
+        others = [await journal.append(received(1, sender=sender, ack=sender.encode())) for sender in ("A|", "Z|")]
+        assert [(other.duplicate, other.reused_control_id) for other in others] == [(False, False)] * 2
+        for sender, stored in zip(("M|HOSP", "A|", "Z|"), (first, *others), strict=True):
+            again = await journal.append(received(1, sender=sender))
+            assert (again.id, again.ack, again.duplicate) == (stored.id, stored.ack, True)
 
     async def test_ids_and_places_are_in_order_of_arrival_across_a_restart(
         self, journal: Journal, reopen: Reopen, clock: Clock

@@ -156,6 +156,7 @@ async def test_one_bad_item_fails_alone(opened: Open) -> None:
         received(14, lanes=("a\x1fb",)),
         received(15, reason="\ud800"),
         received(17, control_id=None),
+        received(18, ack=None),  # fails after its message has been inserted
     ]
     good_and_bad = [message for pair in zip(good, bad, strict=False) for message in pair] + bad[len(good) :]
     results = await asyncio.gather(*(journal.append(message) for message in good_and_bad), return_exceptions=True)
@@ -163,6 +164,7 @@ async def test_one_bad_item_fails_alone(opened: Open) -> None:
         assert isinstance(result, JournalError) == (message in bad), message.received_at
     assert sorted(await ids_in(journal)) == sorted(r.id for r in results if not isinstance(r, BaseException))
     assert (await journal.figures()).undelivered == len(good)
+    assert not (await journal.append(received(18))).duplicate, "nothing of the failed one stays"
 
 
 async def test_a_bad_change_fails_alone(opened: Open) -> None:

@@ -287,9 +287,16 @@ async def test_the_audit_is_a_chain_that_shows_where_it_was_changed(folder: Path
             connection.execute(statement)
     connection.execute("DROP TRIGGER audit_is_fixed")
     connection.execute("UPDATE audit SET actor = 'bob' WHERE number = 3")
+    journal = await opened(folder, mode="guest")
+    entries = await journal.audited()
+    assert audit.broken_at(entries) == 3
+    forged = audit.digest(
+        entries[1].hash, NOW, "bob", *(getattr(entries[2], n) for n in ("action", "subject", "detail"))
+    )
+    connection.execute("UPDATE audit SET hash = ? WHERE number = 3", (forged,))
+    connection.execute("UPDATE audit SET previous = ? WHERE number = 4", (forged,))
     connection.close()
-    journal = await opened(folder)
-    assert audit.broken_at(await journal.audited()) == 3
+    assert audit.broken_at(await journal.audited()) == 4, "whoever forges one entry has to forge all that follow"
     await journal.close()
 
 
@@ -332,7 +339,7 @@ async def test_a_claim_does_not_read_the_messages_it_cannot_give(folder: Path, s
 
     def reads() -> list[int]:
         return [
-            cost(lambda c: reader.claimable(c, NOW, 0, 1)),
+            cost(lambda c: reader.claimable(c, NOW, 0, 2)),
             cost(lambda c: reader.blocked_lanes(c, NOW if state != "waiting" else NOW + 10)),
             cost(reader.figures),
             cost(lambda c: reader.page(c, Filter(states=(State.DEAD,)), NOW, None, 2, True)),
