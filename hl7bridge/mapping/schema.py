@@ -198,6 +198,7 @@ class Table:
     unmapped: Mapping[str, str]
     examples: Sequence[Example]
     place: Place
+    unmapped_places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,7 @@ class MessageTable:
     uses: tuple[Use, ...]
     place: Place
     unmapped: Mapping[str, str] = field(default_factory=dict)  # segments the structure names and nothing reads
+    unmapped_places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,7 @@ class CodeTable:
     otherwise: Otherwise
     place: Place
     places: Mapping[str, Place] = field(default_factory=dict)
+    otherwise_place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
