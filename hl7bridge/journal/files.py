@@ -169,22 +169,22 @@ def _checked(file: Path, unclean: bool) -> sqlite3.Connection:
     """
     if file.stat().st_size == 0:
         raise JournalError(f"{file} is empty, which a journal never is. {_ADVICE}")
-    connection = connect(file)
+    connection: sqlite3.Connection | None = None
     try:
+        connection = connect(file)
         schema.check(connection, str(file))
         connection.execute("SELECT last_seq FROM tally").fetchone()[0]
         if unclean and file.stat().st_size <= CHECKED_BYTES:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
             if found != ["ok"]:
                 raise JournalError(f"{file} is damaged ({len(found)} finding). {_ADVICE}")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        raise JournalError(f"{file} cannot be used: {error}") from error
-    except (sqlite3.DatabaseError, TypeError) as error:
-        connection.close()
-        raise JournalError(f"{file} is damaged ({error}). {_ADVICE}") from error
-    except BaseException:
-        connection.close()
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise JournalError(f"{file} cannot be used: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError | TypeError):  # TypeError: the tally has no row
+            raise JournalError(f"{file} is damaged ({error}). {_ADVICE}") from error
         raise
     return connection
 

@@ -84,7 +84,7 @@ class SqliteJournal:
         """See Journal.append. ValueError: a state in which no message arrives."""
         if message.state not in transaction.ARRIVAL_STATES:
             raise ValueError(f"no message arrives as {message.state.value}")
-        appended: Appended = await self._writer.submit(message)
+        appended: Appended = await self._writer.submit(message, len(message.raw))
         return appended
 
     async def apply(self, change: Change) -> None:

@@ -120,7 +120,7 @@ class Backlog:
         self._settled.clear()
         entries = await self._journal.claimable(self._clock.time(), after, self.lanes.page)
         for entry in entries:
-            if entry.id in self._held:
+            if entry.id in self._held and entry.id not in self._settled:
                 self._release(entry.id, replayed=True)
         ended = len(entries) < self.lanes.page
         taken = self.lanes.offer([_item(entry) for entry in entries], after, ended, self._settled)

@@ -52,7 +52,9 @@ class JournalConformance:
         entry = await journal.get(appended.id)
         assert entry is not None and entry.lanes == ()
 
-    @pytest.mark.parametrize("text", ["", "Müller-1", "\udcff\udce4", "a\x00b", "\ud800", "😀" * 50, "'; DROP TABLE messages"])
+    @pytest.mark.parametrize(
+        "text", ["", "Müller-1", "\udcff\udce4", "a\x00b", "\ud800", "😀" * 50, "'; DROP TABLE messages"]
+    )
     async def test_a_control_id_of_any_characters_is_kept_and_found(self, journal: Journal, text: str) -> None:
         appended = await journal.append(received(1, control_id=text, sender=text + "|" + text))
         assert [entry.control_id for entry in await found(journal, Filter(control_id=text))] == [text]
@@ -89,9 +91,12 @@ class JournalConformance:
         assert [result.reused_control_id for result in results] == [False, True, True]
 
     async def test_another_sender_may_use_the_same_control_id_and_bytes(self, journal: Journal) -> None:
-        await journal.append(received(1))
-        other = await journal.append(received(1, sender="OTHER|HOSP"))
-        assert (other.duplicate, other.reused_control_id) == (False, False)
+        first = await journal.append(received(1, sender="M|HOSP"))
+        others = [await journal.append(received(1, sender=sender, ack=sender.encode())) for sender in ("A|", "Z|")]
+        assert [(other.duplicate, other.reused_control_id) for other in others] == [(False, False)] * 2
+        for sender, stored in zip(("M|HOSP", "A|", "Z|"), (first, *others), strict=True):
+            again = await journal.append(received(1, sender=sender))
+            assert (again.id, again.ack, again.duplicate) == (stored.id, stored.ack, True)
 
     async def test_ids_and_places_are_in_order_of_arrival_across_a_restart(
         self, journal: Journal, reopen: Reopen, clock: Clock
@@ -207,7 +212,9 @@ class JournalConformance:
         await journal.replay(id, by="eva")
         await journal.apply(Change(id, State.WAITING, 1, NOW + 5, "endpoint-rejected", "503", at=NOW + 2))
         await journal.apply(Change(id, State.DELIVERED, 2, at=NOW + 6))
-        steps = [(step.at - NOW, step.state, step.attempts, step.reason, step.actor) for step in await journal.history(id)]
+        steps = [
+            (step.at - NOW, step.state, step.attempts, step.reason, step.actor) for step in await journal.history(id)
+        ]
         assert steps == [
             (0, State.RECEIVED, 0, "", ""),
             (0, State.DEAD, 0, "unsupported-event", ""),

@@ -1,4 +1,4 @@
-"""What the journal's tests share: messages to append, a clock that stands still, a connection that can be made to fail."""
+"""What the journal's tests share: messages to append, a clock that stands still, a connection that fails."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def received(number: int = 1, **changed: Any) -> Received:
     raw = changed.pop("raw", b"MSH|^~\\&|LAB|HOSP|||20240101||ADT^A01|%d|P|2.5\rPID|1||%d^^^HOSP\r" % (number, number))
     values: dict[str, Any] = {
         "raw": raw,
-        "sha256": hashlib.sha256(raw).digest(),
+        "sha256": hashlib.sha256(raw or b"").digest(),
         "received_at": NOW,
         "listener": "default",
         "peer": "192.0.2.1",

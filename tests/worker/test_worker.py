@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -491,6 +492,27 @@ async def test_with_the_circuit_open_and_a_backlog_the_worker_does_not_run_hot(b
     async with bench:
         await bench.until(lambda: bench.clock.now > 200)
         assert bench.journal.claims <= 2 * bench.clock.now + 20
+
+
+async def test_what_was_translated_when_the_circuit_opened_is_put_back_unsent(make_bench: MakeBench) -> None:
+    bench = make_bench(circuit_probe=1e9)
+    for number in range(4):
+        bench.journal.add(f"p{number}")
+    slow = threading.Event()
+
+    def translate(entry: Entry) -> Bundle:
+        if entry.seq != 1:
+            assert slow.wait(5.0)
+        return Bundle()
+
+    bench.translate = translate
+    bench.endpoint.script = {"m1": [WRONG_PASSWORD]}
+    async with bench:
+        await bench.until(lambda: bench.worker.circuit.state.value == "open")
+        slow.set()
+        await bench.until(lambda: len(bench.observer.named("translated")) == 4 and bench.worker.in_flight == 0)
+    assert bench.endpoint.sent == ["m1"]
+    assert [bench.journal.state(id) for id in ("m2", "m3", "m4")] == [State.RECEIVED] * 3
 
 
 async def test_a_failing_message_between_passing_ones_does_not_open_the_circuit(bench: Bench) -> None:

@@ -32,7 +32,7 @@ class MemoryJournal:
         self.audited: list[tuple[str, str, str, str]] = []
         self.claims = 0
         self.broken: dict[str, int] = {}
-        self.now = lambda: START
+        self.now: Callable[[], float] = lambda: START
 
     async def _call(self, name: str) -> None:
         await asyncio.sleep(0)
@@ -286,7 +286,8 @@ class Bench:
         assert self._task is not None
         await self._task
         told = getattr(self.observer, "told", None) or ()
-        assert not [what for what in told if what[:2] == ("trouble", "bridge")], "the worker itself failed"
+        failed = [what for what in told if what[:2] == ("trouble", "bridge")]
+        assert not failed, failed
 
     async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
         """Waits until something holds; a real-time bound only so that a failing test ends."""
