@@ -249,6 +249,15 @@ ENDPOINT_ENTRY_REJECTED = Reason(
     "the FHIR endpoint refused an entry of the bundle",
     "read the response in reason.json",
 )
+DELIVERY_PENDING = Reason(
+    "delivery-pending",
+    "operator",
+    "AE",
+    "CE",
+    "207",
+    "the message is stored, but the FHIR endpoint did not take it within ack_timeout",
+    "delivery goes on, and a resend is recognised; see why the endpoint is slow, or raise ack_timeout of the listener",
+)
 RETRIES_EXHAUSTED = Reason(
     "retries-exhausted",
     "endpoint",
@@ -285,5 +294,6 @@ CATALOGUE = _catalogue(
     ENDPOINT_NOT_FOUND,
     ENDPOINT_TOO_LARGE,
     ENDPOINT_ENTRY_REJECTED,
+    DELIVERY_PENDING,
     RETRIES_EXHAUSTED,
 )
