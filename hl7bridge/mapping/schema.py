@@ -216,7 +216,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`subject: Patient#patient`, or on another resource of the message: `DiagnosticReport#report.result: Observation#result`."""
+    """`subject: Patient#patient`; on another resource of the message: `DiagnosticReport#report.result: Observation#r`."""
 
     on: Label | None  # None: the resource this use makes
     path: Path
