@@ -88,5 +88,13 @@ class JournalError(UnavailableError):
     """The journal cannot make a message durable: nothing may be acknowledged positively."""
 
 
+class JournalFull(JournalError):
+    """The journal is well but takes no more: its backlog or its disk is at the high-water mark (BACKLOG_FULL)."""
+
+
+class JournalRefusal(Hl7BridgeError):
+    """The journal is well, but what was asked does not fit the message: it is not there or not in such a state."""
+
+
 class EndpointError(Hl7BridgeError):
     """The FHIR endpoint did not take a bundle; delivery.outcome decides what follows."""

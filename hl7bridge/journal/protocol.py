@@ -8,6 +8,12 @@ A message has one state at any time, and every change of state is one durable tr
 
 `append` returns when the message is on disk (fsync), never before: the positive ACK hangs on it. In flight is not a
 stored state: what was in flight when the process died is claimed again, and delivery is idempotent.
+
+Duplicates: the same sender, control_id and sha256 as a message the journal holds. It gets the first arrival's id and
+ACK bytes and has no other effect, whatever state the first is in: a DEAD one stays dead, for the operator to replay.
+Once retention or a purge has removed the first arrival, the same bytes are a new message: retention_days is how far
+back the journal recognises a resend. Negative answers are not stored: a refused message that is sent again is judged
+again.
 """
 
 from __future__ import annotations
@@ -29,7 +35,8 @@ class State(StrEnum):
 class Received:
     """A message as intake hands it over. `lanes`: opaque keys of every patient it touches, hashed, never clear text.
 
-    `ack` is what will be sent once the commit stands; a duplicate (same sender, control_id, sha256) gets the stored one.
+    `ack` is what will be sent once the commit stands; a duplicate (same sender, control_id, sha256) gets the stored
+    one.
     """
 
     raw: bytes = field(repr=False)
@@ -111,6 +118,19 @@ class Filter:
     older_than: float | None = None
     newer_than: float | None = None
     limit: int | None = None
+    newest_first: bool = False  # the order of `find`: last arrival first
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of a message's story: it came to be in `state` at `at`. `actor`: who asked for it, if a person did."""
+
+    at: float
+    state: State
+    attempts: int
+    reason: str = ""
+    detail: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +145,21 @@ class Figures:
 class Journal(Protocol):
     """See the module's text. All methods raise JournalError when the store fails."""
 
-    async def append(self, message: Received) -> Appended: ...
-    async def apply(self, change: Change) -> None: ...
+    async def append(self, message: Received) -> Appended:
+        """Durable when it returns. JournalFull: past the high-water mark (a duplicate is answered all the same)."""
+        ...
+
+    async def apply(self, change: Change) -> None:
+        """RECEIVED or WAITING -> WAITING, DELIVERED or DEAD. JournalRefusal: no such message, or in another state."""
+        ...
+
     async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
-        """RECEIVED, or WAITING and due, with seq > after_seq, in order of arrival. Claims nothing: lanes are the worker's."""
+        """RECEIVED, or WAITING and due, with seq > after_seq, in order of arrival.
+
+        Claims nothing: lanes are the worker's. May give fewer than `limit` where messages are large; only an empty
+        answer means that there are no more. A replayed message comes back at its old place, so every round begins
+        again with after_seq 0.
+        """
         ...
 
     async def blocked_lanes(self, now: float) -> frozenset[str]:
@@ -137,11 +168,22 @@ class Journal(Protocol):
 
     async def get(self, id: str) -> Entry | None: ...
     def find(self, filter: Filter) -> AsyncIterator[Entry]: ...
-    async def replay(self, id: str, raw: bytes | None = None) -> None:
-        """DEAD (or DELIVERED) -> RECEIVED, attempts 0; recorded. `raw`: an edited payload, stored beside the original."""
+    async def history(self, id: str) -> Sequence[Step]:
+        """The message's story from its arrival on, oldest step first; empty when there is no such message."""
         ...
 
-    async def purge(self, filter: Filter) -> int: ...
+    async def replay(self, id: str, raw: bytes | None = None, *, by: str = "") -> None:
+        """DEAD (or DELIVERED) -> RECEIVED, attempts 0; recorded. `raw`: an edited payload, stored beside the original.
+
+        Without `raw`, a message that is RECEIVED or WAITING is on its way already and is left alone. JournalRefusal: no
+        such message, or an edited payload for one that is on its way. `by`: who asked, for the history.
+        """
+        ...
+
+    async def purge(self, filter: Filter) -> int:
+        """Removes DEAD messages; returns how many. JournalRefusal: the filter names another state."""
+        ...
+
     async def retain(self, now: float) -> int:
         """Removes DELIVERED messages past retention; never another state. Returns how many."""
         ...

@@ -1,0 +1,88 @@
+# hl7bridge: `make` lists what there is. Needs Python 3.11 or newer; everything else goes into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# the requirements of an extra in setup.cfg, for pip
+EXTRA = $$($(VENV)/bin/python -c "import configparser; c = configparser.ConfigParser(); c.read('setup.cfg'); \
+	print(*c['options.extras_require']['$(1)'].replace(' ', '').split())")
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+TESTS ?= tests
+ARGS ?=
+HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
+
+SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
+PACKAGING := setup.cfg pyproject.toml constraints.txt README.md
+
+.PHONY: help run install test lint format bench docs servers clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: install ## install into .venv and start the daemon: MLLP on 6661, health and metrics on 9661
+	@exec $(VENV)/bin/hl7bridge $(ARGS) serve
+
+install: $(VENV)/.installed ## make .venv with hl7bridge in it
+
+test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some)
+	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest $(TESTS) $(ARGS)
+
+lint: $(VENV)/.installed $(VENV)/.dev-tools ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev-tools ## let ruff format and mend what it can
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+bench: $(VENV)/.installed ## measure, beside the yardsticks, in one run
+	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(VENV)/bin/python $$b || exit 1; done
+
+docs: $(VENV)/.installed ## write the docs that are made from the code
+	@$(VENV)/bin/python docs/generate.py
+
+clean: ## remove what make made (never ./var, the journal)
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- stamps: a second call is quick ----
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "hl7bridge needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+
+# hl7bridge itself is built without isolation, so that only the pinned setuptools is needed
+$(VENV)/.tools: $(VENV)/bin/python constraints.txt
+	@$(PIP) install -c constraints.txt setuptools
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.tools $(PACKAGING) $(SOURCES)
+	@echo "installing hl7bridge into $(VENV)"
+	@rm -rf build
+	@$(PIP) install --no-build-isolation -c constraints.txt .
+	@rm -rf build *.egg-info
+	@touch $@
+
+$(VENV)/.test-tools: $(VENV)/.tools constraints.txt setup.cfg
+	@$(PIP) install -c constraints.txt $(call EXTRA,test)
+	@touch $@
+
+$(VENV)/.dev-tools: $(VENV)/.test-tools
+	@$(PIP) install -c constraints.txt $(call EXTRA,dev)
+	@touch $@
+
+# the real FHIR server and validator, where a JDK, Maven and their sources are at hand
+servers: $(VENV)/bin/python
+	@if [ -z '$(HL7BRIDGE_SERVERS)' ]; then \
+		echo 'tests on real servers will be skipped: no ../shared/servers (or HL7BRIDGE_SERVERS)'; \
+	elif ! command -v javac >/dev/null || ! command -v mvn >/dev/null; then \
+		echo 'tests on real servers will be skipped: no JDK or no Maven'; \
+	elif [ ! -e $(VENV)/.servers ] || [ -n "$$(find '$(HL7BRIDGE_SERVERS)' -newer $(VENV)/.servers -print -quit)" ]; then \
+		bash '$(HL7BRIDGE_SERVERS)/build.sh' fhirserver validate && touch $(VENV)/.servers; \
+	fi

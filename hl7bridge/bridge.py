@@ -1,0 +1,247 @@
+"""The daemon, put together: start -> run -> drain -> stop. Start reading here.
+
+What holds and why:
+- The order of the start is the order of trust: the journal is open before anything can arrive, the tables are loaded
+  before anything is judged by them, the worker runs before new messages come, the ports are bound last. Whatever fails
+  on the way ends the start, with everything that was opened closed again.
+- The order of the drain is the other way round: ports take nothing more and answer what came whole, while the worker
+  still runs because some answers wait for it; then the worker ends what is in flight; then the journal is closed. All
+  of it within drain_timeout; what is not done by then is in the journal and is done after the next start.
+- A part that ends by itself ends the daemon: half a bridge would take messages that go nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from hl7bridge import __version__, zone
+from hl7bridge.admission import events_of
+from hl7bridge.condition import Condition
+from hl7bridge.config import Config, Settings, secret, with_headers
+from hl7bridge.delivery.deadletter import DeadLetters
+from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
+from hl7bridge.errors import JournalError, UnavailableError
+from hl7bridge.intake import Intake
+from hl7bridge.joints import Translating, WakingJournal, undelivered
+from hl7bridge.journal.protocol import Journal
+from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.mllp.server import MllpServer
+from hl7bridge.observe.health import HealthServer, create_app
+from hl7bridge.observe.log import Log, told
+from hl7bridge.observe.metrics import Metrics
+from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
+from hl7bridge.tablesets import TableSets
+from hl7bridge.worker import Worker
+
+RETAIN_EVERY = 600.0  # seconds between looks for delivered messages past their retention
+LEAST_FOR_WORKER = 1.0  # seconds the worker gets to drain, however long the ports took
+
+
+async def serve(settings: Settings, log: Log) -> None:
+    """Runs the daemon until SIGTERM or SIGINT. Raises Hl7BridgeError when it cannot start or a part fails."""
+    bridge = Bridge(settings.config, log)
+    log.info("hl7bridge starts", version=__version__, origin=str(settings.file or "the defaults and the environment"))
+    with _Signals(bridge, log):
+        try:
+            await bridge.start()
+            await bridge.run()
+            await bridge.drain()
+        finally:
+            await bridge.stop()
+    log.info("hl7bridge ended")
+
+
+class Bridge:
+    """One daemon. `start`, `run`, `drain`, `stop`, each once, in this order; `stop` also after a failed start."""
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self._log = log
+        self._worker_watch = WorkerWatch(self.metrics, log)
+        self.condition = Condition(config, self.metrics, self._worker_watch)
+        self.health = HealthServer(create_app(self.condition, self.metrics), config.observe.host, config.observe.port)
+        self.servers: list[MllpServer] = []
+        self._journal: SqliteJournal | None = None
+        self._endpoint: Endpoint | None = None
+        self._worker: Worker | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked_to_end = asyncio.Event()
+
+    # ---- the story ----
+
+    async def start(self) -> None:
+        """Returns when the bridge is ready. Raises Hl7BridgeError."""
+        await self.health.start()
+        self._log.info("health and metrics", host=self.config.observe.host, port=self.health.port)
+        self._begin("heartbeat", self.condition.beat())
+        journal = await self._open_journal()
+        tables = await self._load_tables()
+        worker = self._start_worker(journal, tables)
+        await self._listen(journal, tables, worker)
+        self._begin("retention", self._retain(journal))
+        self.condition.phase = "ready"
+        self._log.info("ready")
+
+    async def run(self) -> None:
+        """Until `end`, or until a part ends by itself: then raises what ended it."""
+        ended = asyncio.create_task(self._asked_to_end.wait())
+        try:
+            done, _ = await asyncio.wait([ended, *self._tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        for name, task in self._tasks.items():
+            if task in done and not self._asked_to_end.is_set():
+                task.result()
+                raise UnavailableError(f"the {name} ended by itself")
+
+    def end(self) -> None:
+        """Asks `run` to return."""
+        self._asked_to_end.set()
+
+    async def drain(self) -> None:
+        """Answers what came whole, ends what is in flight, within drain_timeout."""
+        self.condition.phase = "draining"
+        until = time.monotonic() + self.config.drain_timeout
+        self._log.info("draining", seconds=self.config.drain_timeout, connections=self._connections())
+        cut = sum(await asyncio.gather(*(server.drain(self.config.drain_timeout) for server in self.servers)))
+        clean = True
+        if self._worker is not None:
+            clean = await self._worker.drain(max(until - time.monotonic(), LEAST_FOR_WORKER))
+        if cut or not clean:
+            self._log.warning("drained, not all in time; the rest is in the journal", count=cut)
+        else:
+            self._log.info("drained")
+
+    async def stop(self) -> None:
+        """Closes everything that is open, in the reverse order; harmless when little or nothing is."""
+        for server in self.servers:
+            await server.drain(0)
+        if self._worker is not None and (running := self._tasks.get("worker")) is not None and not running.done():
+            await self._worker.drain(0)
+        for task in self._tasks.values():
+            task.cancel()
+        outcomes = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        for name, outcome in zip(self._tasks, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._log.error("a part had failed", check=name, **told(outcome))
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        if self._journal is not None:
+            with suppress(JournalError):
+                await self._journal.close()
+        await self.health.stop()
+
+    # ---- the parts ----
+
+    async def _open_journal(self) -> SqliteJournal:
+        keys = self.config.journal
+        self._journal = self.condition.journal = await SqliteJournal.open(
+            keys.path,
+            retention_days=keys.retention_days,
+            max_backlog=keys.max_backlog,
+            min_free_bytes=keys.min_free_bytes,
+            on_commit=JournalWatch(self.metrics),
+        )
+        figures = await self._journal.figures()
+        self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered, count=figures.dead)
+        return self._journal
+
+    async def _load_tables(self) -> TableSets:
+        tables = await asyncio.to_thread(TableSets, self.config)
+        self.metrics.know(tables.types, tables.version)
+        self.condition.events = len(tables.types)
+        for folders, mappings in tables.sets.items():
+            self._log.info(
+                "tables loaded",
+                path=", ".join(map(_absolute, folders)) or self.config.mappings.path or "as shipped",
+                mapping_version=mappings.version,
+                events=sorted(f"{code}^{event}" for code, event in mappings.events),
+            )
+        return tables
+
+    def _start_worker(self, journal: SqliteJournal, tables: TableSets) -> Worker:
+        keys = self.config
+        self._endpoint = open_endpoint(with_headers(keys.fhir), secret)
+        letters = DeadLetters(Path(keys.dead_letters.path))
+        translating = Translating(tables, self.metrics)
+        self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
+        self._begin("worker", self._worker.run())
+        self._log.info("dead letters", path=_absolute(keys.dead_letters.path))
+        self._log.info("delivering", base_url=keys.fhir.base_url)
+        return self._worker
+
+    async def _listen(self, journal: SqliteJournal, tables: TableSets, worker: Worker) -> None:
+        translating = Translating(tables, self.metrics)
+        for listener in self.config.listeners:
+            name = listener.name
+            intake = Intake(
+                listener,
+                cast(Journal, WakingJournal(journal, worker)),  # append is all that intake calls
+                events_of(tables.events(listener)),
+                observer=IntakeWatch(name, self.metrics, self._log),
+                zone=zone.named(listener.timezone) if listener.timezone else None,
+                translated=partial(translating.why_not, listener=name),
+                delivered=partial(undelivered, worker, within=listener.ack_timeout),
+            )
+            server = MllpServer(listener, intake.handle, intake.refuse, ListenerWatch(name, self.metrics, self._log))
+            self.servers.append(server)
+            await server.start()
+            self.condition.ports[name] = server.port
+            how = "listening with TLS" if listener.tls else "listening in clear text"
+            self._log.info(how, listener=name, host=listener.host, port=server.port)
+
+    async def _retain(self, journal: SqliteJournal) -> None:
+        """Removes what is delivered and past its retention, now and then."""
+        while True:
+            try:
+                if removed := await journal.retain(time.time()):
+                    self._log.info("removed delivered messages past their retention", count=removed)
+            except JournalError as error:
+                self._log.error("retention failed, tried again later", **told(error))
+            await asyncio.sleep(RETAIN_EVERY)
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[name] = asyncio.create_task(work, name=name)
+
+    def _connections(self) -> int:
+        return sum(server.connections for server in self.servers)
+
+
+class _Signals:
+    """SIGTERM and SIGINT end the bridge in order; the second one is the default again and ends it at once."""
+
+    def __init__(self, bridge: Bridge, log: Log) -> None:
+        self._bridge, self._log = bridge, log
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._received, number)
+        self._loop.set_exception_handler(self._unhandled)
+
+    def __exit__(self, *_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.remove_signal_handler(number)
+
+    def _received(self, number: signal.Signals) -> None:
+        self._log.info("asked to end", signal=number.name)
+        self._bridge.end()
+        self._loop.remove_signal_handler(number)
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """asyncio's own handler prints arguments and reprs, which may quote a message."""
+        error = context.get("exception")
+        fields = told(error) if isinstance(error, BaseException) else {}
+        self._log.error("an exception nobody waited for", **fields)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).absolute())

@@ -1,0 +1,148 @@
+"""`hl7bridge mappings check|test`: what an analyst runs after every edit of a table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
+
+FOLDERS = click.argument(
+    "folders", nargs=-1, metavar="[FOLDER...]", type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+ALONE = click.option("--alone", is_flag=True, help="Without the shipped tables: the first FOLDER is all there is.")
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+@click.group()
+def mappings() -> None:
+    """Check and test the mapping tables.
+
+    \b
+    FOLDERs are laid over the shipped tables, in their order; without any, the shipped tables are taken.
+      hl7bridge mappings check sites/north
+      hl7bridge mappings test sites/north
+    """
+
+
+@mappings.command()
+@FOLDERS
+@ALONE
+@JSON
+def check(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
+    """Read the tables and name every mistake, as file:line: what is wrong, what was meant.
+
+    Exit codes: 0 the tables are fit for use, 3 they are not.
+
+    \b
+    Examples:
+      hl7bridge mappings check
+      hl7bridge mappings check sites/north sites/north-lab
+      hl7bridge mappings check sites/north --json | jq -r '.mistakes[].message'
+    """
+    from hl7bridge.mapping.check import notes
+    from hl7bridge.mapping.load import load_tables
+
+    try:
+        tables = load_tables(*folders, shipped=not alone)
+    except TablesError as error:
+        _tell_mistakes(error.mistakes, as_json)
+        sys.exit(EXIT_CONFIG)
+    counted = _count(tables)
+    found = notes(tables)
+    if as_json:
+        _print_json({"ok": True, "mistakes": [], "notes": [_plain(note) for note in found], **counted})
+        return
+    for note in found:
+        click.echo(f"{note.file}:{note.line}: note: {note.message}")
+    click.echo(
+        f"ok: {counted['tables']} tables, {counted['rows']} rows, {counted['codes']} codes, "
+        f"{counted['examples']} examples, version {counted['version']}"
+    )
+
+
+@mappings.command()
+@FOLDERS
+@ALONE
+@JSON
+def test(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
+    """Run the examples of the tables and show what differs.
+
+    Exit codes: 0 all examples hold, 1 some do not, 3 the tables do not load.
+
+    \b
+    Examples:
+      hl7bridge mappings test
+      hl7bridge mappings test sites/north
+    """
+    from hl7bridge.mapping.examples import run
+    from hl7bridge.mapping.mappings import load_mappings
+
+    try:
+        loaded = load_mappings(*folders, shipped=not alone)
+    except TablesError as error:
+        _tell_mistakes(error.mistakes, as_json)
+        sys.exit(EXIT_CONFIG)
+    count, differences = run(loaded)
+    if as_json:
+        shown = [
+            {
+                "file": difference.example.place.file,
+                "line": difference.example.place.line,
+                "table": difference.table,
+                "example": difference.example.name,
+                "path": difference.path,
+                "expected": difference.expected,
+                "found": difference.found,
+            }
+            for difference in differences
+        ]
+        _print_json({"ok": not differences, "examples": count, "failed": len(differences), "differences": shown})
+    else:
+        for difference in differences:
+            click.echo(str(difference))
+        held = count - len(differences)
+        click.echo(
+            f"{'ok' if not differences else 'failed'}: {held} of {count} examples hold, version {loaded.version}"
+        )
+    if differences:
+        sys.exit(EXIT_FAILED)
+
+
+def _count(tables: Any) -> dict[str, Any]:
+    rows = sum(len(table.rows) for kind in (tables.segments, tables.datatypes) for table in kind.values())
+    examples = sum(len(table.examples) for kind in (tables.segments, tables.datatypes) for table in kind.values())
+    kinds = (tables.messages, tables.segments, tables.datatypes, tables.codes)
+    return {
+        "tables": sum(map(len, kinds)),
+        "rows": rows + sum(len(message.uses) for message in tables.messages.values()),
+        "codes": sum(len(codes.map) for codes in tables.codes.values()),
+        "examples": examples,
+        "version": tables.version,
+    }
+
+
+def _tell_mistakes(mistakes: tuple[Mistake, ...], as_json: bool) -> None:
+    if as_json:
+        _print_json({"ok": False, "mistakes": [_plain(mistake) for mistake in mistakes]})
+        return
+    for mistake in mistakes:
+        click.echo(str(mistake), err=True)
+    click.echo(f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}: the tables are not used", err=True)
+
+
+def _plain(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "file": mistake.file,
+        "line": mistake.line,
+        "column": mistake.column,
+        "message": mistake.message,
+    }
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False))

@@ -1,0 +1,173 @@
+"""What must hold between keys, and names that must exist: one function a rule, each yields (path, reason).
+
+Looks at the machine only for what every start needs (folders of tables, the zone database); ports, disks and peers are
+`doctor`'s.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from hl7bridge import zone
+from hl7bridge.config import shape
+from hl7bridge.config.model import Config, Fhir, Tls
+from hl7bridge.config.secrets import is_reference
+
+Mistake = tuple[shape.Path, str]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is a metric label and part of file names
+_ANY_HOST = frozenset({"", "0.0.0.0", "::", "*"})
+_SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 token
+VERSIONS = tuple("2.1 2.2 2.3 2.3.1 2.4 2.5 2.5.1 2.6 2.7 2.7.1 2.8 2.8.1 2.8.2 2.9 2.9.1".split())  # noqa: SIM905
+
+
+def check(config: Config) -> list[Mistake]:
+    """Every mistake between keys."""
+    rules = (_names, _ports, _tls, _versions, _zones, _charsets, _folders, _endpoint, _credentials, _waits)
+    return [mistake for rule in rules for mistake in rule(config)]
+
+
+def _names(config: Config) -> Iterator[Mistake]:
+    if not config.listeners:
+        yield ("listeners",), "needs at least one listener"
+    seen: dict[str, int] = {}
+    for index, listener in enumerate(config.listeners):
+        path = ("listeners", index, "name")
+        if not _NAME.fullmatch(listener.name):
+            yield path, "must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        if listener.name in seen:
+            yield path, f"is the name of listeners.{seen[listener.name]} too; two listeners need two names"
+        seen.setdefault(listener.name, index)
+
+
+def _ports(config: Config) -> Iterator[Mistake]:
+    """Two listeners cannot share a port; an address for all interfaces overlaps every other."""
+    taken = [("observe", config.observe.host, config.observe.port)]
+    for index, listener in enumerate(config.listeners):
+        for other, host, port in taken:
+            overlap = host == listener.host or host in _ANY_HOST or listener.host in _ANY_HOST
+            if port == listener.port != 0 and overlap:
+                yield ("listeners", index, "port"), f"port {port} is taken by {other} already"
+        taken.append((f"listeners.{index}", listener.host, listener.port))
+
+
+def _tls(config: Config) -> Iterator[Mistake]:
+    for index, listener in enumerate(config.listeners):
+        if listener.tls is not None:
+            path: shape.Path = ("listeners", index, "tls")
+            yield from _pair(listener.tls, path)
+            if listener.tls.certificate is None and listener.tls.key is None:
+                yield (*path, "certificate"), "a listener with TLS needs a certificate and its key"
+            if listener.tls.client != "none" and listener.tls.ca is None:
+                yield (*path, "ca"), f"client: {listener.tls.client} needs the authorities that are trusted"
+    if config.fhir.tls is not None:
+        yield from _pair(config.fhir.tls, ("fhir", "tls"))
+        if config.fhir.tls.client != "none":
+            yield ("fhir", "tls", "client"), "is for listeners; toward the endpoint give certificate and key"
+
+
+def _pair(tls: Tls, path: shape.Path) -> Iterator[Mistake]:
+    if tls.key is not None and tls.certificate is None:
+        yield (*path, "key"), "a key without a certificate"
+    if tls.certificate is not None and tls.key is None:
+        yield (*path, "certificate"), "a certificate without its key"
+
+
+def _versions(config: Config) -> Iterator[Mistake]:
+    for index, listener in enumerate(config.listeners):
+        for version in listener.versions:
+            if version not in VERSIONS:
+                known = ", ".join(VERSIONS)
+                yield ("listeners", index, "versions"), f"'{version}' is no HL7 v2 version; known: {known}"
+
+
+def _by_sender(config: Config, key: str) -> Iterator[tuple[shape.Path, str]]:
+    """The values of a key that listeners and their senders share."""
+    for index, listener in enumerate(config.listeners):
+        for path, place in [
+            (("listeners", index), listener),
+            *((("listeners", index, "senders", number), sender) for number, sender in enumerate(listener.senders)),
+        ]:
+            if (value := getattr(place, key)) is not None:
+                yield (*path, key), value
+
+
+def _zones(config: Config) -> Iterator[Mistake]:
+    for path, name in _by_sender(config, "timezone"):
+        try:
+            zone.named(name)
+        except ValueError as error:
+            yield path, str(error)
+
+
+def _charsets(config: Config) -> Iterator[Mistake]:
+    for path, name in _by_sender(config, "charset_fallback"):
+        try:
+            known = codecs.lookup(name)
+        except (LookupError, ValueError):
+            yield path, f"no character set is called '{name}'; names are like iso-8859-1 or cp1252"
+        else:
+            if not known._is_text_encoding:
+                yield path, f"'{name}' is no character set of texts"
+
+
+def _folders(config: Config) -> Iterator[Mistake]:
+    if config.mappings.path is not None and not Path(config.mappings.path).is_dir():
+        yield ("mappings", "path"), f"there is no folder '{config.mappings.path}'"
+    lists: list[tuple[shape.Path, tuple[str, ...]]] = [(("mappings", "overlays"), config.mappings.overlays)]
+    for index, listener in enumerate(config.listeners):
+        lists.append((("listeners", index, "overlays"), listener.overlays))
+        for number, sender in enumerate(listener.senders):
+            lists.append((("listeners", index, "senders", number, "overlays"), sender.overlays))
+    for path, folders in lists:
+        for position, folder in enumerate(folders):
+            if not Path(folder).is_dir():
+                yield (*path, position), f"there is no folder '{folder}'"
+
+
+def _endpoint(config: Config) -> Iterator[Mistake]:
+    path, url = ("fhir", "base_url"), config.fhir.base_url
+    if url.startswith("file:"):
+        if not url.removeprefix("file:").strip("/"):
+            yield path, "file: needs a folder behind it, such as file:./var/out"
+        return
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield path, "must be http://…, https://… or file:FOLDER"
+        return
+    if parts.username is not None or parts.password is not None:
+        yield path, "a secret is not written here; use basic_user and basic_password"
+    if parts.query or parts.fragment:
+        yield path, "is the base of a FHIR server and has no '?' or '#'"
+    if config.fhir.tls is not None and parts.scheme == "http":
+        yield ("fhir", "tls"), "is set, but base_url is http, not https"
+
+
+def _credentials(config: Config) -> Iterator[Mistake]:
+    fhir: Fhir = config.fhir
+    if fhir.bearer_token is not None and (fhir.basic_user is not None or fhir.basic_password is not None):
+        yield ("fhir", "bearer_token"), "either a bearer token or basic authentication, not both"
+    if fhir.basic_user is not None and fhir.basic_password is None:
+        yield ("fhir", "basic_user"), "needs basic_password (file:… or env:…)"
+    if fhir.basic_password is not None and fhir.basic_user is None:
+        yield ("fhir", "basic_password"), "needs basic_user"
+    for name, value in fhir.headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            yield ("fhir", "headers", name), "is no HTTP header name"
+        if _SECRET_HEADER.search(name) and not is_reference(value):
+            yield ("fhir", "headers", name), "a secret is not written here; give its place as file:PATH or env:NAME"
+        if "\n" in value or "\r" in value:
+            yield ("fhir", "headers", name), "a header is one line"
+
+
+def _waits(config: Config) -> Iterator[Mistake]:
+    if config.retry.first > config.retry.cap:
+        yield ("retry", "first"), f"is longer than retry.cap ({config.retry.cap:g})"
+    for index, listener in enumerate(config.listeners):
+        if listener.frame_timeout > listener.total_frame_timeout:
+            yield ("listeners", index, "frame_timeout"), "is longer than total_frame_timeout"

@@ -1,0 +1,195 @@
+"""The settings as data: every key, its type, its default and what it means.
+
+What holds: frozen, no unknown keys, no IO. A key's docstring is its text in docs/configuration.md, so it is written for
+operators. Checks that look at two keys at once, or at the machine, stand in `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+MEBIBYTE = 1024 * 1024
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class Tls(Section):
+    """TLS of a listener (ca: for clients' certificates) or toward the endpoint (certificate and key: mutual TLS)."""
+
+    certificate: str | None = None
+    """PEM file with the certificate and its chain."""
+    key: str | None = None
+    """PEM file with the private key of `certificate`."""
+    ca: str | None = None
+    """PEM file with the authorities that are trusted; for the endpoint, unset means the system's own."""
+    client: Literal["none", "want", "require"] = "none"
+    """Listeners only: is a certificate asked of the sender (`want`), or demanded (`require`)?"""
+    minimum: Literal["1.2", "1.3"] = "1.2"
+    """The lowest TLS version spoken."""
+
+
+class Sender(Section):
+    """What differs for one sender of a listener, found by MSH-3 and MSH-4 (an empty key matches any)."""
+
+    application: str = ""
+    """MSH-3.1 of the sender; empty matches any."""
+    facility: str = ""
+    """MSH-4.1 of the sender; empty matches any."""
+    charset_fallback: str | None = None
+    """As the listener's key of this name, for this sender."""
+    timezone: str | None = None
+    """As the listener's key of this name, for this sender."""
+    overlays: tuple[str, ...] = ()
+    """Folders laid over the tables for this sender, after the listener's."""
+
+
+class Listener(Section):
+    """One MLLP port."""
+
+    name: str = "default"
+    """How logs, metrics and `--listener` call it; unique."""
+    host: str = "0.0.0.0"
+    """Address to bind; 127.0.0.1 for this machine only."""
+    port: Port = 6661
+    """TCP port; 0 lets the system choose."""
+    tls: Tls | None = None
+    """TLS for this port; unset means clear text."""
+    ack: Literal["committed", "translated", "delivered"] = "committed"
+    """When the positive answer is given: on disk, translated too, or delivered too."""
+    ack_timeout: Seconds = 30.0
+    """`ack: delivered` waits this many seconds for the endpoint, then answers AE/CE 207."""
+    validate_: Literal["off", "warn", "reject"] = Field(default="off", alias="validate")
+    """Check messages against the version's own profile: not at all, count findings, or refuse."""
+    unknown_events: Literal["refuse", "park"] = "refuse"
+    """A message no table handles: AR/CR 200 or 201, or taken and put among the dead letters."""
+    processing_ids: tuple[str, ...] = ("P", "T", "D")
+    """MSH-11 values taken; others get AR/CR 202."""
+    versions: tuple[str, ...] = ()
+    """MSH-12 values taken; empty means 2.1 to 2.9."""
+    charset_fallback: str | None = None
+    """Character set for bytes that do not fit MSH-18; unset: such messages are refused with AE/CE 102."""
+    timezone: str | None = None
+    """Zone of times that carry no offset, such as Europe/Berlin; unset means the machine's."""
+    overlays: tuple[str, ...] = ()
+    """Folders laid over the tables for this listener."""
+    senders: tuple[Sender, ...] = ()
+    """What differs for some senders of this port; the first that matches counts."""
+    max_message_bytes: Count = 16 * MEBIBYTE
+    """A larger message is answered AE/CE 104."""
+    max_connections: Count = 256
+    """Connections at once; further ones are closed at once."""
+    idle_timeout: Seconds = 3600.0
+    """No byte for this many seconds between messages: the connection is closed."""
+    frame_timeout: Seconds = 30.0
+    """No byte for this many seconds inside a message: the connection is closed."""
+    total_frame_timeout: Seconds = 300.0
+    """A message may take this many seconds altogether to arrive."""
+    require_cr: bool = False
+    """`true`: the end byte (0x1C) without a carriage return behind it does not end a message."""
+
+
+class Journal(Section):
+    """The durable record."""
+
+    path: str = "./var/journal"
+    """Folder of the journal; it belongs on a local disk that honours fsync."""
+    retention_days: Annotated[float, Field(ge=0)] = 30.0
+    """Delivered messages are kept this many days; 0 keeps them for ever. Undelivered ones are never removed."""
+    max_backlog: Count = 5_000_000
+    """Undelivered messages; past it senders get AR/CE 207."""
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * MEBIBYTE
+    """Less free space than this: the same answer."""
+
+
+class Fhir(Section):
+    """Where bundles go."""
+
+    base_url: str = "file:./var/out"
+    """`http://` or `https://` base of a FHIR R4 server, or `file:DIRECTORY`."""
+    timeout: Seconds = 30.0
+    """Seconds a request may take."""
+    concurrency: Count = 8
+    """Requests in flight at once; one patient's never overlap."""
+    tls: Tls | None = None
+    """`ca` of the server; `certificate` and `key` for mutual TLS."""
+    bearer_token: SecretStr | None = None
+    """A reference to the token: `file:…` or `env:…`; read again after a 401."""
+    basic_user: str | None = None
+    """User of HTTP basic authentication."""
+    basic_password: SecretStr | None = None
+    """A reference to the password of `basic_user`: `file:…` or `env:…`."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further request headers, such as a tenant; a value may be a reference (`file:…`, `env:…`)."""
+
+
+class Retry(Section):
+    """Exponential backoff with full jitter."""
+
+    first: Seconds = 1.0
+    """Upper bound of the first wait, in seconds; it doubles from attempt to attempt."""
+    cap: Seconds = 300.0
+    """Upper bound of any wait."""
+    give_up_after: Seconds = 86_400.0 * 3
+    """After this many seconds the message is a dead letter."""
+    circuit_after: Count = 5
+    """Failures in a row that open the circuit: then nothing is sent but a probe."""
+    circuit_probe: Seconds = 10.0
+    """Seconds between probes while the circuit is open."""
+
+
+class DeadLetters(Section):
+    """Messages that need a person."""
+
+    path: str = "./var/dlq"
+    """Folder of the dead letters: `<reason>/<date>/<message id>/`."""
+    lane: Literal["free", "hold"] = "free"
+    """After a dead letter the patient's later messages go on (`free`) or wait for it (`hold`)."""
+
+
+class Mappings(Section):
+    """The tables."""
+
+    path: str | None = None
+    """Folder of the tables; unset means the shipped ones."""
+    overlays: tuple[str, ...] = ()
+    """Folders laid over the tables, for every listener."""
+    options: dict[str, str] = Field(default_factory=dict)
+    """Site decisions, as an overlay's options.yaml would `set` them."""
+
+
+class Observe(Section):
+    """Health, metrics and logs."""
+
+    host: str = "0.0.0.0"
+    """Address of /healthz, /readyz and /metrics."""
+    port: Port = 9661
+    """Port of /healthz, /readyz and /metrics; 0 lets the system choose."""
+    log_format: Literal["json", "console", "auto"] = "auto"
+    """One JSON object a line, or for people; `auto`: for people when standard error is a terminal."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe line that is written."""
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    listeners: tuple[Listener, ...] = (Listener(),)
+    journal: Journal = Journal()
+    fhir: Fhir = Fhir()
+    retry: Retry = Retry()
+    dead_letters: DeadLetters = DeadLetters()
+    mappings: Mappings = Mappings()
+    observe: Observe = Observe()
+    drain_timeout: Seconds = 30.0
+    """On SIGTERM, seconds given to answers and deliveries under way before the process ends."""

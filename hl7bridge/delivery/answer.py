@@ -1,0 +1,165 @@
+"""What a FHIR server's answer says: its Bundle's entries, its OperationOutcome, its Retry-After. Sans-IO.
+
+What holds: nothing read here is trusted to be safe. Diagnostics and details of an OperationOutcome may quote the
+patient's data, so they live in `Issue`, which does not print them, and only the dead letter's reason.json may hold
+them. What may be logged is the HTTP status and the issue codes that FHIR itself defines.
+Sources: FHIR R4 http.html (transaction, batch), operationoutcome.html, valueset-issue-type; RFC 9110 10.2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+import orjson
+
+RETRY_AFTER_MAX = 3600.0  # a server that asks for more than an hour is asked again after an hour
+ISSUES_MAX = 20  # a server may list thousands; an operator reads the first
+TEXT_MAX = 4000  # characters kept of one diagnostics text
+
+SEVERITIES = frozenset({"fatal", "error", "warning", "information"})
+ISSUE_CODES = frozenset(
+    """
+    invalid structure required value invariant security login unknown expired forbidden suppressed processing
+    not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly
+    business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One OperationOutcome.issue. `severity` and `code` are FHIR's words or "" and may be logged; the rest may not."""
+
+    severity: str
+    code: str
+    diagnostics: str = field(default="", repr=False)
+    details: str = field(default="", repr=False)
+    expression: tuple[str, ...] = field(default=(), repr=False)
+
+    def as_dict(self) -> dict[str, object]:
+        """For reason.json: the keys of FHIR, the empty ones left out."""
+        issue: dict[str, object] = {"severity": self.severity, "code": self.code}
+        if self.details:
+            issue["details"] = self.details
+        if self.diagnostics:
+            issue["diagnostics"] = self.diagnostics
+        if self.expression:
+            issue["expression"] = list(self.expression)
+        return issue
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back over HTTP. `headers`: names in lower case; `truncated`: the body broke off or passed the bound."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    truncated: bool = False
+
+    @property
+    def media_type(self) -> str:
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+Kind = Literal["empty", "truncated", "not-fhir", "outcome", "answer-bundle", "other-fhir"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of an answer Bundle: its HTTP status (0 when it has none that can be read) and its issues."""
+
+    status: int
+    issues: tuple[Issue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body, read: what it is, the entries of an answer Bundle, the issues of an OperationOutcome at its top."""
+
+    kind: Kind
+    entries: tuple[Entry, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+
+def read_body(response: Response) -> Body:
+    """Reads a response's body. Never raises: what cannot be read is `not-fhir`, what broke off is `truncated`."""
+    if response.truncated:
+        return Body("truncated")
+    if not response.body.strip():
+        return Body("empty")
+    try:
+        content = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        looks_like_json = response.body.lstrip()[:1] == b"{"
+        return Body("truncated" if looks_like_json else "not-fhir")
+    if not isinstance(content, dict) or not isinstance(content.get("resourceType"), str):
+        return Body("not-fhir")
+    if content["resourceType"] == "OperationOutcome":
+        return Body("outcome", issues=tuple(_issues(content)))
+    if content["resourceType"] == "Bundle" and content.get("type") in ("transaction-response", "batch-response"):
+        return Body("answer-bundle", entries=tuple(_entries(content)))
+    return Body("other-fhir")
+
+
+def _entries(bundle: Mapping[str, Any]) -> Iterator[Entry]:
+    listed = bundle.get("entry")
+    for entry in listed if isinstance(listed, list) else ():
+        response = entry.get("response") if isinstance(entry, dict) else None
+        if not isinstance(response, dict):
+            yield Entry(0, ())
+            continue
+        outcome = response.get("outcome")
+        yield Entry(_status(response.get("status")), tuple(_issues(outcome)) if isinstance(outcome, dict) else ())
+
+
+def _status(text: object) -> int:
+    """Bundle.entry.response.status: three digits, a reason phrase may follow ("201 Created")."""
+    digits = text[:3] if isinstance(text, str) else ""
+    return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
+
+
+def _issues(outcome: Mapping[str, Any]) -> Iterator[Issue]:
+    listed = outcome.get("issue")
+    for issue in (listed if isinstance(listed, list) else [])[:ISSUES_MAX]:
+        if not isinstance(issue, dict):
+            continue
+        details = issue.get("details")
+        expression = issue.get("expression") or issue.get("location")
+        yield Issue(
+            severity=_known(issue.get("severity"), SEVERITIES),
+            code=_known(issue.get("code"), ISSUE_CODES),
+            diagnostics=_text(issue.get("diagnostics")),
+            details=_text(details.get("text")) if isinstance(details, dict) else "",
+            expression=tuple(_text(part) for part in expression[:5]) if isinstance(expression, list) else (),
+        )
+
+
+def _known(word: object, words: frozenset[str]) -> str:
+    return word if isinstance(word, str) and word in words else ""
+
+
+def _text(value: object) -> str:
+    return value[:TEXT_MAX] if isinstance(value, str) else ""
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Retry-After in seconds from `now` (seconds since the epoch), 0 to RETRY_AFTER_MAX; None: absent or unreadable.
+
+    Both of RFC 9110's forms: delay-seconds and HTTP-date.
+    """
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), RETRY_AFTER_MAX)
+    try:
+        date = parsedate_to_datetime(text)
+        when = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(when - now, 0.0), RETRY_AFTER_MAX)

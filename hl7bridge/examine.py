@@ -1,0 +1,262 @@
+"""What `hl7bridge doctor` looks at: one function a subject. Probe files are removed again.
+
+What holds: a finding says what was tried, what came of it, and what to do; never a secret, never anything of a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+
+from hl7bridge import zone
+from hl7bridge.config import Config, Listener, secret, with_headers
+from hl7bridge.delivery.endpoint import open_endpoint
+from hl7bridge.errors import Hl7BridgeError
+from hl7bridge.mllp.tls import server_context
+
+Grade = Literal["ok", "warn", "FAIL"]
+
+# SQLite's WAL needs shared memory and honest locks; these file systems have neither, or lie about fsync
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
+EARLIEST = 1_735_689_600.0  # 2025-01-01: a clock before the program's own time is not set
+SLOW_FSYNC = 0.1  # seconds: senders wait at least that long for their answer
+SPARE_FILES = 128  # file descriptors beside those of connections: journal, tables, endpoint, logs
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`ok    journal ./var/journal: written and synced in 2 ms`."""
+
+    grade: Grade
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+async def examine(config: Config) -> list[Finding]:
+    """Everything, in the order a message takes."""
+    running = await _is_running(config)
+    findings = [
+        *_ports(config, running),
+        *_files_limit(config),
+        *_journal(config),
+        *_folder("dead letters", Path(config.dead_letters.path), "dead_letters.path"),
+        *await asyncio.to_thread(lambda: list(_tables(config))),
+        *_zones(config),
+        *_clock(),
+    ]
+    if config.fhir.base_url.startswith("file:"):
+        findings += _folder("bundles", Path(config.fhir.base_url.removeprefix("file:")), "fhir.base_url")
+    else:
+        findings += await _endpoint(config)
+    return findings
+
+
+# ---- ports ----
+
+
+async def _is_running(config: Config) -> bool:
+    """Does our daemon answer on the health port already?"""
+    host = "127.0.0.1" if config.observe.host in ("", "0.0.0.0", "::") else config.observe.host
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
+            session.get(f"http://{host}:{config.observe.port}/healthz") as answer,
+        ):
+            return "checks" in await answer.json()
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return False
+
+
+def _ports(config: Config, running: bool) -> Iterator[Finding]:
+    for listener in config.listeners:
+        yield _port(f"listener {listener.name}", listener.host, listener.port, running)
+        yield from _listener_tls(listener)
+    yield _port("health", config.observe.host, config.observe.port, running)
+
+
+def _port(subject: str, host: str, port: int, running: bool) -> Finding:
+    where = f"{host}:{port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemon does
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        if running:
+            return Finding("ok", subject, f"{where} is taken, and hl7bridge is running")
+        why = error.strerror or type(error).__name__
+        remedy = "see who has it with `ss -ltnp`, or choose another port; ports below 1024 need privileges"
+        return Finding("FAIL", subject, f"{where} cannot be bound: {why}", remedy)
+    return Finding("ok", subject, f"{where} can be bound")
+
+
+def _listener_tls(listener: Listener) -> Iterator[Finding]:
+    if listener.tls is None:
+        if listener.host not in ("127.0.0.1", "::1", "localhost"):
+            remedy = "set tls for it unless the network in between is trusted"
+            yield Finding("warn", f"listener {listener.name}", "clear text, and reachable from other machines", remedy)
+        return
+    try:
+        server_context(listener.tls)
+    except Hl7BridgeError as error:
+        yield Finding("FAIL", f"listener {listener.name} TLS", str(error), "give PEM files this user can read")
+    else:
+        yield Finding("ok", f"listener {listener.name} TLS", f"certificate loads, clients: {listener.tls.client}")
+
+
+def _files_limit(config: Config) -> Iterator[Finding]:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = sum(listener.max_connections for listener in config.listeners) + config.fhir.concurrency + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        remedy = f"raise it (`ulimit -n`, LimitNOFILE=) to {needed} or lower max_connections"
+        yield Finding("warn", "open files", f"the limit is {soft}, full use may need {needed}", remedy)
+    else:
+        yield Finding("ok", "open files", f"the limit is {soft}, full use needs {needed}")
+
+
+# ---- disks ----
+
+
+def _journal(config: Config) -> Iterator[Finding]:
+    folder = Path(config.journal.path)
+    yield from _folder("journal", folder, "journal.path")
+    there = _nearest(folder)
+    kind = _file_system(there)
+    if kind in NETWORK_FILE_SYSTEMS:
+        yield Finding("FAIL", "journal disk", f"{there} is on {kind}", "put the journal on a local disk (SQLite WAL)")
+    free = shutil.disk_usage(there).free
+    if free < config.journal.min_free_bytes:
+        text = f"{_mebibytes(free)} free, journal.min_free_bytes is {_mebibytes(config.journal.min_free_bytes)}"
+        yield Finding("FAIL", "journal disk", text, "free space: until then every sender gets AR/CE 207")
+    elif free < 4 * config.journal.min_free_bytes:
+        yield Finding("warn", "journal disk", f"{_mebibytes(free)} free", "it will not last long")
+    else:
+        yield Finding("ok", "journal disk", f"{_mebibytes(free)} free")
+
+
+def _folder(subject: str, folder: Path, key: str) -> Iterator[Finding]:
+    """Can a file be written there and synced? The folder itself need not exist yet."""
+    there = _nearest(folder)
+    begun = time.perf_counter()
+    try:
+        with tempfile.TemporaryFile(prefix=".hl7bridge-doctor-", dir=there) as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        remedy = f"let this user write there, or set {key}"
+        yield Finding("FAIL", subject, f"{folder}: cannot be written: {error.strerror or type(error).__name__}", remedy)
+        return
+    took = time.perf_counter() - begun
+    made = "" if folder.is_dir() else " (will be made)"
+    text = f"{folder}{made}: written and synced in {took * 1000:.0f} ms"
+    if took > SLOW_FSYNC:
+        yield Finding("warn", subject, text, "a slow disk: every answer waits for it")
+    else:
+        yield Finding("ok", subject, text)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    here = folder.absolute()
+    while not here.is_dir() and here != here.parent:
+        here = here.parent
+    return here
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system a folder is on; empty where /proc does not tell."""
+    try:
+        lines = Path("/proc/mounts").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in lines:
+        _, mount, found, *_ = line.split(" ")
+        mount = mount.replace("\\040", " ")
+        if folder.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, found
+    return kind
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1024 * 1024):,.0f} MiB"
+
+
+# ---- tables, zones, clock ----
+
+
+def _tables(config: Config) -> Iterator[Finding]:
+    from hl7bridge.tablesets import load, wanted
+
+    for folders in wanted(config):
+        subject = "tables" + (f" with {', '.join(folders)}" if folders else "")
+        try:
+            mappings = load(config, folders)
+        except Hl7BridgeError as error:
+            first, *rest = str(error).splitlines()
+            more = f" (and {len(rest)} more)" if rest else ""
+            yield Finding("FAIL", subject, first + more, "`hl7bridge mappings check` names every mistake")
+        else:
+            yield Finding("ok", subject, f"{len(mappings.events)} events, version {mappings.version}")
+
+
+def _zones(config: Config) -> Iterator[Finding]:
+    machine = str(zone.machine())
+    for listener in config.listeners:
+        if listener.timezone is None:
+            grade: Grade = "warn" if machine in ("UTC", "Etc/UTC", "localtime") else "ok"
+            remedy = "set timezone of the listener if its senders are elsewhere" if grade == "warn" else ""
+            text = f"times without an offset take the machine's zone, {machine}"
+            yield Finding(grade, f"listener {listener.name} zone", text, remedy)
+        else:
+            yield Finding("ok", f"listener {listener.name} zone", f"times without an offset are {listener.timezone}")
+
+
+def _clock() -> Iterator[Finding]:
+    now = time.time()
+    told = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    if now < EARLIEST:
+        yield Finding("FAIL", "clock", f"says {told}", "set it: MSH-7, retention and certificates depend on it")
+    else:
+        yield Finding("ok", "clock", f"says {told}")
+
+
+# ---- endpoint ----
+
+
+async def _endpoint(config: Config) -> list[Finding]:
+    """A CapabilityStatement at /metadata, by the very code that delivers: same session, TLS and credentials."""
+    fhir = config.fhir
+    subject = f"endpoint {fhir.base_url}"
+    findings = []
+    if fhir.base_url.startswith("http:") and (fhir.basic_user is not None or fhir.bearer_token is not None):
+        findings.append(Finding("warn", subject, "credentials go over clear text", "use https"))
+    try:
+        for reference in (fhir.bearer_token, fhir.basic_password):
+            if reference is not None:
+                secret(reference.get_secret_value())
+        endpoint = open_endpoint(with_headers(fhir), secret)
+    except Hl7BridgeError as error:
+        return [*findings, Finding("FAIL", subject, str(error), "mend the reference or the file")]
+    try:
+        probe = await endpoint.probe()
+    finally:
+        await endpoint.close()
+    text, _, remedy = probe.text.removeprefix(f"{fhir.base_url.rstrip('/')}/metadata: ").partition("; ")
+    return [*findings, Finding("ok" if probe.ok else "FAIL", subject, text, remedy)]

@@ -1,0 +1,215 @@
+"""The transaction bundle: which resources are in it, in what order, written how; references resolved; bytes.
+
+Sans-IO and deterministic: the same resources give the same bytes. A reference to a resource that says nothing is taken
+out again; a resource reached from nowhere is not written. Two different resources on one identity are an error, but
+for types no message owns (Practitioner, Organization, Location ...), whose mentions complete each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from hl7bridge.fhir.check import Checker
+from hl7bridge.fhir.identity import (
+    DERIVED_SYSTEM,
+    Identifier,
+    Identities,
+    Rule,
+    alive,
+    refuse_conflict,
+)
+from hl7bridge.fhir.model import Model
+from hl7bridge.fhir.resource import Body, Number, Reference, Resource
+
+
+class Layout:
+    """One bundle being laid out."""
+
+    def __init__(
+        self,
+        model: Model,
+        rules: Mapping[str, Rule],
+        references: Sequence[Reference],
+        message_key: str,
+        message_code: str,
+        merged: Callable[[str], None],
+    ) -> None:
+        self._model = model
+        self._rules = rules
+        self._message_code = message_code
+        self._merged = merged
+        self._by_owner: dict[int, list[Reference]] = {}
+        for reference in references:
+            self._by_owner.setdefault(id(reference.owner), []).append(reference)
+        self.targets: dict[int, Resource] = {}
+        self._resolve(references)
+        self._identities = Identities(rules, self.targets, message_key)
+        self.copies: dict[int, int] = {}  # id() of a written body -> of the one it was built as, for lineage
+
+    def _resolve(self, references: Sequence[Reference]) -> None:
+        """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
+        for reference in references:
+            to = self._collapsed(reference.to)
+            if alive(to, self._by_owner):
+                self.targets[id(reference.holder)] = to
+
+    def _collapsed(self, resource: Resource) -> Resource:
+        rule = self._rules.get(resource.type)
+        if rule is None or not rule.collapse or resource.has_content:
+            return resource
+        holder = resource.body.get(rule.collapse)
+        for reference in self._by_owner.get(id(resource), ()):
+            if reference.holder is holder:
+                return self._collapsed(reference.to)
+        return resource
+
+    def entries(self, roots: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
+        """Every resource to be written, roots in order, each followed by what it refers to."""
+        ordered: dict[int, Resource] = {}
+        for root in roots:
+            if alive(root, self._by_owner):
+                self._reach(root, ordered)
+        return self._distinct(list(ordered.values()))
+
+    def _reach(self, resource: Resource, ordered: dict[int, Resource]) -> None:
+        if id(resource) in ordered:
+            return
+        ordered[id(resource)] = resource
+        prune(resource.body, self.targets, self._by_owner.get(id(resource), ()))
+        holders: list[Body] = []
+        collect(resource.body, self.targets, holders)
+        for holder in holders:
+            self._reach(self.targets[id(holder)], ordered)
+
+    def _distinct(self, resources: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
+        kept: dict[str, tuple[Resource, Identifier]] = {}
+        aliases: dict[int, Resource] = {}
+        for resource in resources:
+            identifier = self._identities.of(resource)
+            key = identifier.key
+            held = kept.get(key)
+            count = 1
+            while held is not None and not self._same(held[0], resource):
+                if not self._unowned(resource.type):
+                    if not identifier.derived:
+                        raise refuse_conflict(resource, held[0])
+                    count += 1
+                    held = kept.get(f"{key}#{count}")
+                    continue
+                self._complete(held[0], resource)
+                break
+            if held is not None:
+                aliases[id(resource)] = held[0]
+                continue
+            if count > 1:
+                key = f"{key}#{count}"
+                identifier = Identifier(key, "", True, identifier.of_message)
+            resource.full_url = f"urn:uuid:{identifier.uuid}"
+            kept[key] = (resource, identifier)
+        for holder_id, target in list(self.targets.items()):
+            while id(target) in aliases:
+                target = aliases[id(target)]
+            self.targets[holder_id] = target
+        return list(kept.values())
+
+    def _unowned(self, type: str) -> bool:
+        rule = self._rules.get(type)
+        return rule is not None and not rule.owners
+
+    def _same(self, one: Resource, other: Resource) -> bool:
+        return one is other or self._identities.plain(one.body) == self._identities.plain(other.body)
+
+    def _complete(self, held: Resource, other: Resource) -> None:
+        """A second mention of a shared resource adds what the first did not say; where they differ the first stands."""
+        for name, part in other.body.items():
+            if name not in held.body:
+                held.body[name] = part
+            elif self._identities.plain(held.body[name]) != self._identities.plain(part):
+                self._merged(held.type)
+
+    def bundle(self, head: Body, entries: Sequence[tuple[Resource, Identifier]], checker: Checker) -> Body:
+        """The bundle as a dictionary. Raises TranslationError(INVALID_BUNDLE) for what R4 does not allow."""
+        written: list[Body] = []
+        for resource, identifier in entries:
+            has_identifier = self._model.element(resource.type, "identifier") is not None
+            if not has_identifier:
+                resource.body["id"] = identifier.uuid
+            elif identifier.derived:
+                self._add_identifier(resource.type, resource.body, identifier)
+            body = in_order(resource, self._model)
+            self.copies[id(body)] = id(resource.body)
+            holders: list[Body] = []
+            collect(body, self.targets, holders)
+            for holder in holders:
+                holder["reference"] = self.targets[id(holder)].full_url
+            checker.check(resource, body)
+            request = self._request(resource.type, identifier, has_identifier)
+            written.append({"fullUrl": resource.full_url, "resource": body, "request": request})
+        return {"resourceType": "Bundle", **head, "type": "transaction", "entry": written}
+
+    def _add_identifier(self, type: str, body: Body, identifier: Identifier) -> None:
+        element = self._model.element(type, "identifier")
+        made = {"system": DERIVED_SYSTEM, "value": identifier.uuid}
+        if element is not None and element.many:
+            body["identifier"] = [*body.get("identifier", ()), made]
+        else:
+            body.setdefault("identifier", made)
+
+    def _request(self, type: str, identifier: Identifier, has_identifier: bool) -> Body:
+        if not has_identifier:
+            return {"method": "PUT", "url": f"{type}/{identifier.uuid}"}
+        rule = self._rules.get(type)
+        if rule is not None and self._message_code in rule.owners and not identifier.of_message:
+            return {"method": "PUT", "url": f"{type}?{identifier.search}"}
+        return {"method": "POST", "url": type, "ifNoneExist": identifier.search}
+
+
+def in_order(resource: Resource, model: Model) -> Body:
+    """The body with its elements in the specification's order, so that people find them where they expect them."""
+    order = {name: i for i, name in enumerate(model.elements(resource.type))}
+    names = sorted(resource.body, key=lambda name: (order.get(name.lstrip("_"), len(order)), name[0] == "_"))
+    return {"resourceType": resource.type, **{name: resource.body[name] for name in names}}
+
+
+def collect(value: Any, targets: Mapping[int, Resource], into: list[Body]) -> None:
+    """All Reference elements below whose target is known."""
+    if isinstance(value, dict):
+        if id(value) in targets:
+            into.append(value)
+        for part in value.values():
+            if isinstance(part, dict | list):
+                collect(part, targets, into)
+    else:
+        for part in value:
+            if isinstance(part, dict | list):
+                collect(part, targets, into)
+
+
+def prune(body: Body, targets: Mapping[int, Resource], references: Sequence[Reference]) -> None:
+    """Takes out the references that lead nowhere and whatever is empty without them."""
+    if any(id(r.holder) not in targets for r in references):
+        _prune(body)
+
+
+def _prune(value: Any) -> bool:
+    """True when nothing is left."""
+    if isinstance(value, dict):
+        for name in [n for n, part in value.items() if isinstance(part, dict | list) and _prune(part)]:
+            del value[name]
+        return not value
+    value[:] = [part for part in value if not (isinstance(part, dict | list) and _prune(part))]
+    return not value
+
+
+def to_bytes(bundle: Body) -> bytes:
+    """JSON; a Number is written by its digits."""
+    return orjson.dumps(bundle, default=_digits, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def _digits(value: object) -> orjson.Fragment:
+    if isinstance(value, Number):
+        return orjson.Fragment(str(value))
+    raise TypeError(f"a bundle holds no {type(value).__name__}")

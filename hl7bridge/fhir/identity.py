@@ -1,0 +1,164 @@
+"""Who is who: each resource gets the key that makes it the same thing when it is sent again, and how it is written.
+
+Sans-IO. Rules come from mappings/identity.yaml. A key is either a business identifier (system and value) or a uuid5 of
+what makes the resource unique; the same message always gives the same keys, so sending it twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import orjson
+
+from hl7bridge import reasons
+from hl7bridge.errors import PeerError
+from hl7bridge.fhir.resource import Body, Reference, Resource
+
+NAMESPACE = uuid.UUID(
+    "6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91"
+)  # ours, chosen once: changing it would orphan every derived key
+DERIVED_SYSTEM = "urn:hl7bridge:derived"
+
+
+class Rule(Protocol):
+    """What mapping.schema.Identity says for one type."""
+
+    @property
+    def prefer(self) -> tuple[str, ...]: ...
+    @property
+    def unique(self) -> tuple[str, ...]: ...
+    @property
+    def owners(self) -> tuple[str, ...]: ...
+    @property
+    def collapse(self) -> str: ...
+
+
+class Identifier:
+    """A resource's key, its fullUrl, and the search that finds it on a server."""
+
+    __slots__ = ("derived", "key", "of_message", "search", "uuid")
+
+    def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
+        self.key = key
+        self.uuid = str(uuid.uuid5(NAMESPACE, key))
+        self.search = search or f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C{self.uuid}"
+        self.derived = derived
+        self.of_message = of_message
+
+
+class Identities:
+    """Works out the keys for the resources of one message. `message_key`: a hash of the message's bytes."""
+
+    def __init__(self, rules: Mapping[str, Rule], targets: Mapping[int, Resource], message_key: str) -> None:
+        self._rules = rules
+        self._targets = targets
+        self._message_key = message_key
+        self._found: dict[int, Identifier] = {}
+        self._busy: set[int] = set()
+        self._taken: dict[str, int] = {}
+
+    def of(self, resource: Resource) -> Identifier:
+        found = self._found.get(id(resource))
+        if found is None:
+            if id(resource) in self._busy:  # a circle of references: break it by position
+                return Identifier(f"{resource.type}@{self._message_key}#{resource.position}", "", True)
+            self._busy.add(id(resource))
+            found = self._found[id(resource)] = self._identify(resource)
+            self._busy.discard(id(resource))
+        return found
+
+    def _identify(self, resource: Resource) -> Identifier:
+        rule = self._rules.get(resource.type)
+        if rule is not None:
+            chosen = preferred(resource.body, rule.prefer)
+            if chosen is not None:
+                system, value = chosen
+                return Identifier(f"{resource.type}|{system}|{value}", search_for(system, value), False)
+            if rule.unique:
+                parts = [self._canonical(resource, path) for path in rule.unique]
+                if any(parts):
+                    return Identifier(f"{resource.type}!{parts!r}", "", True)
+        key = f"{resource.type}@{self._message_key}"
+        self._taken[key] = count = self._taken.get(key, 0) + 1
+        return Identifier(f"{key}#{count}", "", True, of_message=True)
+
+    def _canonical(self, resource: Resource, path: str) -> str:
+        if path == "position":
+            return str(resource.position)
+        if path == "message":
+            return self._message_key
+        values: list[Any] = [resource.body]
+        for name in path.split("."):
+            values = [part for value in values for part in _children(value, name)]
+        return (
+            orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode()
+            if values
+            else ""
+        )
+
+    def plain(self, value: Any) -> Any:
+        """A value for comparison: references by the key of what they mean."""
+        if isinstance(value, dict):
+            target = self._targets.get(id(value))
+            if target is not None:
+                return {"=": self.of(target).key}
+            return {name: self.plain(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self.plain(part) for part in value]
+        return value
+
+
+def _children(value: Any, name: str) -> list[Any]:
+    """An element by name; a choice by its stem: `effective` finds effectiveDateTime."""
+    if isinstance(value, list):
+        return [child for part in value for child in _children(part, name)]
+    if not isinstance(value, dict):
+        return []
+    if name in value:
+        return [value[name]]
+    return [part for key, part in value.items() if key.startswith(name) and key[len(name) : len(name) + 1].isupper()]
+
+
+def preferred(body: Body, prefer: Sequence[str]) -> tuple[str, str] | None:
+    """(system, value) of the identifier that stands for the resource; None when none has both and a preferred type."""
+    identifiers = body.get("identifier", ())
+    if isinstance(identifiers, dict):
+        identifiers = (identifiers,)
+    for wanted in prefer:
+        for identifier in identifiers:
+            system, value = identifier.get("system"), identifier.get("value")
+            if system and value and (wanted == "*" or wanted in _types(identifier)):
+                return system, value
+    return None
+
+
+def _types(identifier: Body) -> Iterable[str]:
+    return [coding.get("code", "") for coding in identifier.get("type", {}).get("coding", ())]
+
+
+def search_for(system: str, value: str) -> str:
+    """A FHIR search by identifier; `\\ | , $` in the value are escaped as the search specification says."""
+    return f"identifier={quote(_escape(system), safe='')}%7C{quote(_escape(value), safe='')}"
+
+
+def _escape(text: str) -> str:
+    for character in "\\|,$":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def refuse_conflict(resource: Resource, other: Resource) -> PeerError:
+    return PeerError(
+        reasons.IDENTITY_CONFLICT,
+        f"segments {other.position} and {resource.position} give two different {resource.type} resources one identity",
+    )
+
+
+def alive(resource: Resource, references: Mapping[int, list[Reference]]) -> bool:
+    """Whether a resource says something: a value of its own, or a row that led to a resource that does."""
+    if resource.has_content:
+        return True
+    return any(alive(r.to, references) for r in references.get(id(resource), ()) if not r.linked)

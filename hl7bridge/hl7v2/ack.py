@@ -1,0 +1,244 @@
+"""The answer to a message, as bytes: whether one is due, which code it carries, where the error stands. Sans-IO.
+
+Source: HL7 v2.9.1 chapter 2, sections 2.8 to 2.9 (v2.5: 2.9) and the segments MSH, MSA, ERR. What holds: MSA-2 is
+MSH-10 byte for byte and never invented; an acknowledgement is never acknowledged; nothing of the message but its
+header's addresses, event, processing id, version and control id goes into an answer, so ERR and MSA-3 cannot hold
+patient data.
+
+When an answer is due (MSH-15 x MSH-16; an unknown word counts as AL, because it is better to answer than to leave a
+sender waiting):
+
+    MSH-15     MSH-16     version   answer                                       sent
+    empty      empty      any       original mode: AA AE AR                      always
+    AL ER SU   any        any       accept acknowledgement: CA CE CR             as MSH-15 says
+    NE, empty  AL ER SU   to 2.8    as original mode, on the same connection     as MSH-16 says
+    NE         AL ER SU   2.9       none here: 2.9 gives it a channel of its own never
+    empty      AL ER SU   2.9       accept acknowledgement: CA CE CR             always: only NE asks for silence
+    empty      NE         any       accept acknowledgement: CA CE CR             always: only NE asks for silence
+    NE         NE, empty  any       none                                         never
+
+An acknowledgement (ACK, MCF) gets no answer, whatever it asks for. A response that carries data (ORR, RSP: it holds an
+MSA too) gets none in original mode, where it ends the exchange, and the accept acknowledgement it asks for in MSH-15.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from hl7bridge.hl7v2.escape import DEFAULT, Separators, escape
+from hl7bridge.hl7v2.header import Header
+from hl7bridge.reasons import Reason
+
+Condition = Literal["AL", "NE", "ER", "SU"]
+
+ASKED: Final = ("AL", "ER", "SU")
+ACKNOWLEDGEMENTS: Final = ("ACK", "MCF")  # the types that are nothing but an answer
+SEPARATE_CHANNEL: Final = (2, 9)  # from here an application acknowledgement travels on a connection of its own
+ERL_AND_CODES: Final = (2, 5)  # from here ERR-2 to ERR-8; before, ERR-1 and MSA-3
+STRUCTURE_IN_MSH9: Final = (2, 3, 1)
+EVENT_IN_MSH9: Final = (2, 2)
+MSA3_LENGTH: Final = 80
+ERR8_LENGTH: Final = 250
+DEFAULT_VERSION: Final = b"2.5.1"  # of an answer to something that names no version
+
+CONDITIONS: Final = {  # table 0357
+    "100": "Segment sequence error",
+    "101": "Required field missing",
+    "102": "Data type error",
+    "103": "Table value not found",
+    "104": "Value too long",
+    "198": "Non-Conformant Cardinality",
+    "200": "Unsupported message type",
+    "201": "Unsupported event code",
+    "202": "Unsupported processing id",
+    "203": "Unsupported version id",
+    "207": "Application internal error",
+}
+
+
+class Mode(NamedTuple):
+    """enhanced: CA CE CR rather than AA AE AR; condition: AL always, ER when negative, SU when positive, NE never."""
+
+    enhanced: bool
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What an answer has of its own: MSH-7 and its unique MSH-10 (ASCII, no separators, at most 20 characters)."""
+
+    now: datetime
+    control_id: str = field(repr=False)
+
+
+def mode(header: Header) -> Mode:
+    """See the table in the module's text."""
+    accept, application = _word(header.accept_ack), _word(header.application_ack)
+    if not accept and not application:
+        return Mode(False, "AL")
+    if accept in ASKED:
+        return Mode(True, accept)
+    on_this_connection = version_of(header.version) < SEPARATE_CHANNEL
+    if application in ASKED and on_this_connection:
+        return Mode(False, application)
+    return Mode(True, "NE" if accept == "NE" else "AL")
+
+
+def is_acknowledgement(header: Header) -> bool:
+    """Must this message stay without an answer, because it is one and asks for none?"""
+    if header.message_code in ACKNOWLEDGEMENTS:
+        return True
+    return header.is_ack and header.accept_ack not in ASKED
+
+
+def ack_code(header: Header | None, reason: Reason | None) -> str:
+    """MSA-1 for this message: `reason` None is acceptance."""
+    enhanced = header is not None and mode(header).enhanced
+    if reason is None:
+        return "CA" if enhanced else "AA"
+    return reason.enhanced if enhanced else reason.original
+
+
+def due(header: Header | None, positive: bool) -> bool:
+    """Is an answer sent? What cannot be read asks for none, and gets one."""
+    if header is None:
+        return True
+    if is_acknowledgement(header):
+        return False
+    condition = mode(header).condition
+    return condition == "AL" or condition == ("SU" if positive else "ER")
+
+
+def accept(header: Header, stamp: Stamp) -> bytes | None:
+    """The positive answer, or None when the sender asked for none."""
+    if not due(header, positive=True):
+        return None
+    sign = header.separators.field.encode("latin-1")
+    msa = sign.join((b"MSA", ack_code(header, None).encode(), header.control_id))
+    return _message(_msh(header, stamp), msa)
+
+
+def reject(
+    header: Header | None, reason: Reason, stamp: Stamp, location: str | None = None, detail: str = ""
+) -> bytes | None:
+    """The negative answer, or None when the sender asked for none. `header` None: the block could not be read.
+
+    location: ERL, `PID^1^3`; detail: what is wrong, without a value of the message (default: the reason's sentence).
+    """
+    if not due(header, positive=False):
+        return None
+    separators = header.separators if header else DEFAULT
+    sign = separators.field
+    code = ack_code(header, reason)
+    text = detail or reason.sentence
+    where = (location or "").replace("^", separators.component or " ")
+    named = (reason.condition, _fit(CONDITIONS[reason.condition], separators, MSA3_LENGTH), "HL70357")
+    if version_of(header.version if header else "") >= ERL_AND_CODES:
+        condition = separators.component.join(named) if separators.component else reason.condition
+        msa = ["MSA", code]
+        err = ["ERR", "", where, condition, "E", "", "", "", _fit(text, separators, ERR8_LENGTH)]
+    else:
+        msa = ["MSA", code, _fit(text, separators, MSA3_LENGTH)]
+        err = ["ERR", _old_location(location, named, separators)]
+    # MSA-2 goes in as bytes: it may be in any character set
+    parts = [part.encode("latin-1") for part in msa]
+    parts.insert(2, header.control_id if header else b"")
+    return _message(_msh(header, stamp), sign.encode("latin-1").join(parts), sign.join(err).encode("latin-1"))
+
+
+def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, stamp: Stamp, comment: str = "") -> bytes:
+    """The answer to a batch: BHS, the answers, BTS with their number. `envelope`: the BHS (or FHS) line that came.
+
+    BHS-12 repeats its control id (BHS-11 or FHS-11), 3 and 4 change places with 5 and 6. comment: BTS-2, no values.
+    """
+    sign = separators.field.encode("latin-1")
+    came = envelope.split(sign)
+    came.insert(1, sign)
+    came += [b""] * (13 - len(came))
+    own = stamp.control_id.encode("ascii")
+    bhs = sign.join(
+        (b"BHS", came[2], came[5], came[6], came[3], came[4], _when(stamp), b"", b"", b"", own, came[11].strip())
+    )
+    bts = sign.join((b"BTS", str(len(answers)).encode()))
+    if comment:
+        bts += sign + _fit(comment, separators, MSA3_LENGTH).encode("latin-1")
+    return b"".join((bhs, b"\r", *answers, bts, b"\r"))
+
+
+def version_of(version: str) -> tuple[int, ...]:
+    """MSH-12.1 as numbers to compare; what is no version of HL7 v2 counts as 2.5.1, the most common."""
+    if re.fullmatch(r"2(\.[0-9]{1,2}){1,3}", version):
+        return tuple(map(int, version.split(".")))
+    return (2, 5, 1)
+
+
+def _word(value: str) -> Condition | Literal[""]:
+    """A code of table 0155; `""` (delete) is empty, an unknown word AL."""
+    if value in ("", '""'):
+        return ""
+    if value == "NE":
+        return "NE"
+    if value == "ER":
+        return "ER"
+    return "SU" if value == "SU" else "AL"
+
+
+def _msh(header: Header | None, stamp: Stamp) -> bytes:
+    own = stamp.control_id.encode("ascii")
+    if header is None:
+        return b"|".join((b"MSH", b"^~\\&", b"", b"", b"", b"", _when(stamp), b"", b"ACK", own, b"P", DEFAULT_VERSION))
+    fields = [
+        b"MSH",
+        header.field(2),
+        header.receiving_application,
+        header.receiving_facility,
+        header.sending_application,
+        header.sending_facility,
+        _when(stamp),
+        b"",
+        _message_type(header),
+        own,
+        header.field(11) or b"P",
+        header.field(12) or DEFAULT_VERSION,
+    ]
+    if header.field(18) and not all(map(bytes.isascii, (*fields, header.control_id))):
+        fields += [b"", b"", b"", b"", b"", header.field(18)]
+    return header.separators.field.encode("latin-1").join(fields)
+
+
+def _message_type(header: Header) -> bytes:
+    """ACK, from 2.2 with the event that is answered, from 2.3.1 with the structure."""
+    version, event, sign = version_of(header.version), header.trigger_event, header.separators.component
+    if not sign or version < EVENT_IN_MSH9 or not re.fullmatch(r"[A-Z0-9]{1,5}", event):
+        return b"ACK"
+    parts = ("ACK", event, "ACK") if version >= STRUCTURE_IN_MSH9 else ("ACK", event)
+    return sign.join(parts).encode("latin-1")
+
+
+def _when(stamp: Stamp) -> bytes:
+    return stamp.now.strftime("%Y%m%d%H%M%S%z").encode("ascii")
+
+
+def _old_location(location: str | None, named: tuple[str, ...], separators: Separators) -> str:
+    """ERR-1 before 2.5: segment^sequence^field^code&text&table."""
+    if not separators.component:
+        return ""
+    place = (*(location or "").split("^"), "", "", "")[:3]
+    error = separators.subcomponent.join(named) if separators.subcomponent else named[0]
+    return separators.component.join((*place, error))
+
+
+def _fit(text: str, separators: Separators, length: int) -> str:
+    """Our own words between these separators: ASCII, escaped, cut to the field's length."""
+    plain = "".join(c if " " <= c <= "~" else " " for c in text[:length])
+    if not separators.escape:
+        return "".join(" " if c in separators else c for c in plain)
+    return escape(plain, separators)
+
+
+def _message(*segments: bytes) -> bytes:
+    return b"\r".join((*segments, b""))

@@ -1,0 +1,102 @@
+"""The tree that an arranged message is: groups in groups, with segments as leaves.
+
+What holds: every leaf knows the path of its node and its group; `walk` gives them in the order of the message, whatever
+order the groups have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hl7bridge.hl7v2.message import Segment
+
+
+class Leaf:
+    """A segment in its place: the path of its node ("" when unplaced) and the group it stands in or followed."""
+
+    __slots__ = ("group", "path", "segment")
+
+    def __init__(self, path: str, segment: Segment, group: Group) -> None:
+        self.path = path
+        self.segment = segment
+        self.group = group
+
+    def __repr__(self) -> str:
+        return f"<Leaf {self.path or self.segment.id} at {self.segment.position}>"
+
+
+class Problem(NamedTuple):
+    """A segment with no place left: its position in the message, its id, and the path of the node that was taken."""
+
+    position: int
+    segment_id: str
+    path: str
+
+
+class Group:
+    """One occurrence of a group: its path ("" for the message), the group around, what is in it in order of arrival."""
+
+    __slots__ = ("members", "parent", "path")
+
+    def __init__(self, path: str, parent: Group | None) -> None:
+        self.path = path
+        self.parent = parent
+        self.members: list[Leaf | Group] = []
+
+    def walk(self) -> Iterator[tuple[str, Segment, Group]]:
+        """Path, segment and group of all segments in here and below, in the order of the message."""
+        leaves = sorted(self.leaves_within(), key=_position)
+        return ((leaf.path, leaf.segment, leaf.group) for leaf in leaves)
+
+    def find(self, segment_id: str) -> Segment | None:
+        """The first such segment in this group (its own before those of its groups), else in the groups around it."""
+        around: Group | None = self
+        while around is not None:
+            found = around.within(segment_id)
+            if found is not None:
+                return found
+            around = around.parent
+        return None
+
+    def within(self, segment_id: str) -> Segment | None:
+        """The first such segment in this group, its own before those of the groups in it."""
+        for member in self.members:
+            if type(member) is Leaf and member.segment.id == segment_id:
+                return member.segment
+        for member in self.members:
+            if type(member) is not Leaf:
+                found = member.within(segment_id)  # type: ignore[union-attr]
+                if found is not None:
+                    return found
+        return None
+
+    def leaves_within(self) -> Iterator[Leaf]:
+        """All leaves in here and below, each group's in its order of arrival."""
+        for member in self.members:
+            if isinstance(member, Leaf):
+                yield member
+            else:
+                yield from member.leaves_within()
+
+    def __repr__(self) -> str:
+        return f"<Group {self.path or 'message'} of {len(self.members)}>"
+
+
+class Arrangement(Group):
+    """The whole message as a group (path ""), with what found no place: see the module's text."""
+
+    __slots__ = ("leaves", "problems", "unplaced")
+
+    def __init__(self) -> None:
+        super().__init__("", None)
+        self.leaves: list[Leaf] = []  # in the order of the message
+        self.unplaced: list[Leaf] = []
+        self.problems: list[Problem] = []
+
+    def walk(self) -> Iterator[tuple[str, Segment, Group]]:
+        return ((leaf.path, leaf.segment, leaf.group) for leaf in self.leaves)
+
+
+def _position(leaf: Leaf) -> int:
+    return leaf.segment.position

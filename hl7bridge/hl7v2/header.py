@@ -1,0 +1,194 @@
+"""What MSH says, read from the bytes before any character set is known: enough to answer a message of any state.
+
+What holds: values that an answer repeats (MSH-10 into MSA-2, MSH-3 to 6) stay the bytes that were sent. A truncated MSH
+gives what is there, missing fields are empty. MSH-9.3 is never trusted: half of real messages name a structure that
+does not exist. Source: HL7 v2.9.1 chapter 2, MSH; events of v2.1 stand in EVN-1.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from hl7bridge.errors import PeerError
+from hl7bridge.hl7v2.charset import narrow
+from hl7bridge.hl7v2.escape import Separators
+from hl7bridge.reasons import UNPARSABLE
+
+_DEFAULTS = "^~\\&"
+# printable ASCII signs and the three information separators that some devices use; never what frames or ends lines
+_USABLE = frozenset(chr(c) for c in (0x1D, 0x1E, 0x1F, *range(0x21, 0x7F)) if not chr(c).isalnum())
+_MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*(?:\xef\xbb\xbf)?[ \t]*(MSH)", re.IGNORECASE)
+
+
+class Header:
+    """The fields of the first MSH. Bytes are as sent; text is for choosing what to do, upper case where codes are."""
+
+    __slots__ = ("_evn_event", "_fields", "is_ack", "separators")
+
+    def __init__(self, fields: list[bytes], separators: Separators, is_ack: bool, evn_event: bytes) -> None:
+        self._fields = fields
+        self._evn_event = evn_event
+        self.separators = separators
+        self.is_ack = is_ack  # the message holds an MSA segment: it must not be acknowledged
+
+    def field(self, number: int) -> bytes:
+        """MSH-<number> as sent, b"" when it is missing. 1 is the field separator, 2 the encoding characters."""
+        return self._fields[number] if number < len(self._fields) else b""
+
+    @property
+    def raw_separators(self) -> bytes:
+        """MSH-1 and MSH-2 as sent: what an answer's own MSH may start with."""
+        return self.field(1) + self.field(2)
+
+    @property
+    def sending_application(self) -> bytes:
+        return self.field(3)
+
+    @property
+    def sending_facility(self) -> bytes:
+        return self.field(4)
+
+    @property
+    def receiving_application(self) -> bytes:
+        return self.field(5)
+
+    @property
+    def receiving_facility(self) -> bytes:
+        return self.field(6)
+
+    @property
+    def date_time(self) -> bytes:
+        return self.field(7)
+
+    @property
+    def message_code(self) -> str:
+        """MSH-9.1: ADT."""
+        return self._code(self.field(9), 1)
+
+    @property
+    def trigger_event(self) -> str:
+        """MSH-9.2: A01; where it is empty EVN-1, and R01 for an ORU of a version that had no other."""
+        event = self._code(self.field(9), 2) or self._code(self._evn_event, 1)
+        if not event and self.message_code == "ORU" and self.version in ("", "2.1", "2.2"):
+            return "R01"
+        return event
+
+    @property
+    def structure(self) -> str:
+        """MSH-9.3 as the sender has it. For display only."""
+        return self._code(self.field(9), 3)
+
+    @property
+    def control_id(self) -> bytes:
+        return self.field(10)
+
+    @property
+    def processing_id(self) -> str:
+        """MSH-11.1: P, T or D."""
+        return self._code(self.field(11), 1)
+
+    @property
+    def version(self) -> str:
+        """MSH-12.1: 2.5.1."""
+        return self._code(self.field(12), 1)
+
+    @property
+    def sequence_number(self) -> bytes:
+        return self.field(13)
+
+    @property
+    def continuation(self) -> bytes:
+        return self.field(14)
+
+    @property
+    def accept_ack(self) -> str:
+        """MSH-15: AL, NE, ER, SU or empty."""
+        return self._code(self.field(15), 1)
+
+    @property
+    def application_ack(self) -> str:
+        """MSH-16: AL, NE, ER, SU or empty."""
+        return self._code(self.field(16), 1)
+
+    @property
+    def charsets(self) -> tuple[str, ...]:
+        """The repetitions of MSH-18, blanks trimmed; an empty one (the default set) keeps its place."""
+        field = self.field(18)
+        return tuple(map(str.strip, self.separators.repetitions(field.decode("ascii", "backslashreplace"))))
+
+    def _code(self, field: bytes, component: int) -> str:
+        if not field:
+            return ""
+        first = self.separators.repetitions(field.decode("ascii", "backslashreplace"))[0]
+        parts = self.separators.components(first)
+        return parts[component - 1].strip().upper() if component <= len(parts) else ""
+
+    def __repr__(self) -> str:
+        return "<Header>"  # MSH may hold names of people and places
+
+
+def read_header(raw: bytes) -> Header:
+    """The header of the first MSH in `raw` that starts a line.
+
+    UTF-16 and UTF-32 are read too; the bytes in the result are then UTF-8. Raises PeerError(UNPARSABLE) when there is
+    no MSH with usable separators.
+    """
+    raw = narrow(raw)
+    start = 0
+    if not raw.startswith(b"MSH"):
+        found = _MSH.search(raw)
+        if found is None:
+            raise PeerError(UNPARSABLE, "no MSH segment")
+        start = found.start(1)
+    end = raw.find(b"\r", start)
+    end = len(raw) if end < 0 else end
+    feed = raw.find(b"\n", start, end)
+    line = raw[start : end if feed < 0 else feed]
+    separator = line[3:4]
+    fields = line.split(separator) if separator else [line]
+    separators = read_separators(separator, fields[1] if len(fields) > 1 else b"")
+    fields.insert(1, separator)
+    header = Header(fields, separators, _holds_msa(raw, end, separator), b"")
+    if not header.trigger_event and (found := _field_one(raw, b"EVN", separator)):
+        return Header(fields, separators, header.is_ack, found[1])
+    return header
+
+
+@lru_cache(maxsize=256)
+def read_separators(field: bytes, encoding: bytes) -> Separators:
+    """MSH-1 and MSH-2 as separators; one that is missing, doubled or no sign takes its default unless that clashes.
+
+    Raises PeerError(UNPARSABLE) when MSH-1 is no separator, or MSH-2 holds letters or digits: then MSH-2 was left out
+    and every field stands in the wrong place.
+    """
+    sign, signs = field.decode("latin-1"), encoding.decode("latin-1")
+    if sign not in _USABLE:
+        raise PeerError(UNPARSABLE, "MSH-1 is no separator", "MSH^1^1")
+    if any(character.isalnum() and character.isascii() for character in signs[:5]):
+        raise PeerError(UNPARSABLE, "MSH-2 holds no separators", "MSH^1^2")
+    chosen: list[str] = []
+    for character in signs[:5].ljust(5):
+        chosen.append(character if character in _USABLE and character not in (sign, *chosen) else "")
+    for place, default in enumerate(_DEFAULTS):
+        if not chosen[place] and default != sign and default not in chosen:
+            chosen[place] = default
+    return Separators(sign, *chosen)
+
+
+def _holds_msa(raw: bytes, end: int, separator: bytes) -> bool:
+    """Is there an MSA segment? One in lower case is looked for only where it belongs, right behind MSH."""
+    if b"MSA" not in raw and raw[end : end + 5].lstrip(b"\r\n")[:3].upper() != b"MSA":
+        return False
+    return _field_one(raw, b"MSA", separator) is not None
+
+
+def _field_one(raw: bytes, segment_id: bytes, separator: bytes) -> re.Match[bytes] | None:
+    """The first field of the first such segment, as group 1."""
+    return _field_one_pattern(segment_id, separator).search(raw)
+
+
+@lru_cache(maxsize=64)
+def _field_one_pattern(segment_id: bytes, separator: bytes) -> re.Pattern[bytes]:
+    sign = re.escape(separator)
+    return re.compile(rb"[\r\n]" + segment_id + sign + rb"([^\r\n" + sign + rb"]*)", re.IGNORECASE)

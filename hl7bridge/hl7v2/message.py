@@ -1,0 +1,222 @@
+"""A message as segments and fields, split no further than asked: bytes in, values out.
+
+What holds: text is decoded once (charset.py), split into segments once, a segment into fields when one is asked for.
+Fields stay raw text until `Message.text` resolves escapes. `""` (HL7's null: delete what you have) stays `""` and is
+never the same as an empty field. A line that does not begin like a segment continues the field before it, joined by a
+line feed: free text with raw line breaks is common, and must neither be lost nor become a segment of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from hl7bridge.errors import PeerError
+from hl7bridge.hl7v2.charset import decode
+from hl7bridge.hl7v2.escape import Separators, unescape
+from hl7bridge.hl7v2.header import Header, read_header
+from hl7bridge.hl7v2.segment_ids import SEGMENT_IDS
+from hl7bridge.reasons import UNPARSABLE
+
+__all__ = ["NULL", "Message", "Segment", "Separators", "is_null", "parse"]
+
+NULL = '""'
+_ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
+_BLANKS = " \t\r\n\ufeff"
+_PATH = re.compile(
+    r"(?P<id>[A-Z][A-Z0-9]{2})(?:\[(?P<nth>[1-9][0-9]*)\])?-(?P<field>[1-9][0-9]*)"
+    r"(?:\[(?P<repetition>[1-9][0-9]*)\])?(?:\.(?P<component>[1-9][0-9]*)(?:\.(?P<sub>[1-9][0-9]*))?)?\Z"
+)
+
+
+def is_null(raw: str) -> bool:
+    """Is this raw field, component or subcomponent HL7's null, the order to delete (chapter 2, "Null")?"""
+    return raw == NULL
+
+
+class Segment:
+    """One segment. `position` counts all segments of the message from 1, `occurrence` those of the same id."""
+
+    __slots__ = ("_fields", "_line", "id", "occurrence", "position", "separators")
+
+    def __init__(self, id: str, line: str, separators: Separators, position: int, occurrence: int) -> None:
+        self.id = id
+        self.separators = separators
+        self.position = position
+        self.occurrence = occurrence
+        self._line = line
+        self._fields: list[str] | None = None
+
+    @property
+    def fields(self) -> list[str]:
+        """Raw fields, index = HL7's field number; index 0 is the id."""
+        fields = self._fields
+        if fields is None:
+            fields = self._line.split(self.separators.field)
+            fields[0] = self.id
+            if self.id in _ENVELOPES:
+                fields.insert(1, self.separators.field)
+            self._fields = fields
+        return fields
+
+    def field(self, number: int) -> str:
+        """A whole field, raw, with all its repetitions; "" when the segment is shorter."""
+        fields = self.fields
+        return fields[number] if number < len(fields) else ""
+
+    def repetitions(self, number: int) -> list[str]:
+        """The repetitions of a field, raw; none when it is empty. MSH-1 and MSH-2 are one value each."""
+        field = self.field(number)
+        if self.id in _ENVELOPES and number <= 2:
+            return [field]
+        return self.separators.repetitions(field)
+
+    def __repr__(self) -> str:
+        return f"<Segment {self.id} at {self.position}>"
+
+
+class Message:
+    """A parsed message. `charset`: the Python codec that decoded it; `charset_deviation`: "" or how that departs from
+    MSH-18 (the constants of charset.py)."""
+
+    __slots__ = ("_escape", "charset", "charset_deviation", "header", "raw", "segments", "separators")
+
+    def __init__(
+        self,
+        raw: bytes,
+        header: Header,
+        separators: Separators,
+        charset: str,
+        charset_deviation: str,
+        segments: list[Segment],
+    ) -> None:
+        self.raw = raw
+        self.header = header
+        self.separators = separators
+        self.charset = charset
+        self.charset_deviation = charset_deviation
+        self.segments = segments
+        self._escape = separators.escape
+
+    def text(self, raw: str) -> str:
+        """A raw value with its escape sequences resolved. HL7's null is still `""`."""
+        if self._escape not in raw:
+            return raw
+        return unescape(raw, self.separators, self.charset)
+
+    def first(self, segment_id: str) -> Segment | None:
+        """The first segment of this id."""
+        return next((segment for segment in self.segments if segment.id == segment_id), None)
+
+    def all(self, segment_id: str) -> list[Segment]:
+        """Every segment of this id, in order."""
+        return [segment for segment in self.segments if segment.id == segment_id]
+
+    def repetitions(self, path: str) -> list[str]:
+        """The raw repetitions of a field: `PID-3`, `OBX[2]-5` (the second OBX). ValueError for a deeper path."""
+        segment_id, nth, field, repetition, component, _ = _parse_path(path)
+        if repetition or component:
+            raise ValueError(f"not the path of a field: {path}")
+        segment = self._nth(segment_id, nth)
+        return segment.repetitions(field) if segment else []
+
+    def get(self, path: str) -> str:
+        """The text at `PID-5.1`, `PID-3[2].4.1` (second repetition), `OBX[2]-5`; "" when it is not there.
+
+        Without a repetition the first. A component of a primitive value: the first is the value itself (chapter 2,
+        backward compatibility). A path that stops above the leaves gives their text with the separators between.
+        """
+        segment_id, nth, field, repetition, component, sub = _parse_path(path)
+        segment = self._nth(segment_id, nth)
+        if segment is None:
+            return ""
+        if segment_id in _ENVELOPES and field <= 2:
+            return segment.field(field) if not repetition and component <= 1 and sub <= 1 else ""
+        value = _item(segment.repetitions(field), repetition or 1)
+        if component:
+            value = _item(self.separators.components(value), component)
+        if sub:
+            value = _item(self.separators.subcomponents(value), sub)
+        return self.text(value)
+
+    def _nth(self, segment_id: str, occurrence: int) -> Segment | None:
+        return next((s for s in self.segments if s.occurrence == occurrence and s.id == segment_id), None)
+
+    def __repr__(self) -> str:
+        return f"<Message of {len(self.segments)} segments>"
+
+
+def parse(raw: bytes, *, charset_fallback: str | None = None) -> Message:
+    """One message, without its MLLP frame, from its bytes.
+
+    Raises PeerError: UNPARSABLE (MSH is not first, has no usable separators, or there are two), CHARSET; ValueError for
+    a `charset_fallback` that is needed and is no character set.
+    """
+    header = read_header(raw)
+    text, codec, deviation = decode(raw, header.charsets, charset_fallback)
+    if not text.startswith("MSH"):
+        text = text.lstrip(_BLANKS)
+        if text[:3].upper() != "MSH":
+            raise PeerError(UNPARSABLE, "MSH is not the first segment")
+    separators = header.separators
+    segments: list[Segment] = []
+    seen: dict[str, int] = {}
+    for position, line in enumerate(_lines(text, separators.field), 1):
+        segment_id = line[:3].upper()
+        occurrence = seen[segment_id] = seen.get(segment_id, 0) + 1
+        segments.append(Segment(segment_id, line, separators, position, occurrence))
+    if seen["MSH"] > 1:
+        raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
+    return Message(raw, header, separators, codec, deviation, segments)
+
+
+def _lines(text: str, separator: str) -> list[str]:
+    """The text of each segment, continuation lines joined to it by line feeds."""
+    if text[-1] in "\r\n":
+        text = text.rstrip("\r\n")
+    pattern = _segment_start(separator)
+    if "\n" in text:
+        text = text.replace("\r\n", "\r")
+        if "\r" not in text:
+            text = text.replace("\n", "\r")
+        elif "\n" in text:
+            pattern = _segment_start_mixed(separator)
+    lines = pattern.split(text)
+    if len(lines) - 1 == text.count("\r") + text.count("\n"):
+        return lines
+    return [line.rstrip("\r\n").replace("\r", "\n") for line in lines]
+
+
+@lru_cache(maxsize=64)
+def _segment_start(separator: str) -> re.Pattern[str]:
+    """A carriage return before a segment: id and separator; or, for ids that the standard has and Z ids, in lower case
+    too and with nothing behind."""
+    return re.compile(rf"\r(?={_start(separator)}|{_known()}(?:[\r\n]|\Z))")
+
+
+@lru_cache(maxsize=64)
+def _segment_start_mixed(separator: str) -> re.Pattern[str]:
+    """The same where carriage returns end segments and line feeds are there too: these need the separator."""
+    return re.compile(rf"\r(?={_start(separator)}|{_known()}(?:[\r\n]|\Z))|\n(?={_start(separator)})")
+
+
+def _start(separator: str) -> str:
+    return rf"(?:[A-Z][A-Z0-9]{{2}}|{_known()}){re.escape(separator)}"
+
+
+def _known() -> str:
+    return rf"(?i:{'|'.join(sorted(SEGMENT_IDS))}|Z[A-Z0-9]{{2}})"
+
+
+def _item(values: list[str], number: int) -> str:
+    return values[number - 1] if number <= len(values) else ""
+
+
+@lru_cache(maxsize=1024)
+def _parse_path(path: str) -> tuple[str, int, int, int, int, int]:
+    """Segment id, its occurrence (default 1), field, and repetition, component, subcomponent (0: not given)."""
+    found = _PATH.match(path)
+    if found is None:
+        raise ValueError(f"not a path like PID-5.1 or PID-3[2].4.1: {path}")
+    number = [int(found[name] or 0) for name in ("nth", "field", "repetition", "component", "sub")]
+    return found["id"], number[0] or 1, *number[1:]  # type: ignore[return-value]

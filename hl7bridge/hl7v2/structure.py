@@ -1,0 +1,66 @@
+"""A message structure: its nodes by path, and what can be asked about them.
+
+`Structure(text)` reads HL7's abstract syntax (syntax.py); `arrange` puts a message's segments into its groups
+(arrangement.py) and never looks at MSH-9.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hl7bridge.hl7v2.arrangement import Arranger
+from hl7bridge.hl7v2.groups import Arrangement, Group, Leaf, Problem
+from hl7bridge.hl7v2.message import Segment
+from hl7bridge.hl7v2.syntax import Node, StructureError, read_structure
+
+__all__ = ["Arrangement", "Group", "Leaf", "Node", "Problem", "Structure", "StructureError"]
+
+
+class Structure:
+    """nodes: every group and segment by its full path, the message itself left out. Raises StructureError."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        root = read_structure(text)
+        self.nodes: dict[str, Node] = {}
+        self._register(root)
+        self._arranger = Arranger(root)
+
+    def _register(self, group: Node) -> None:
+        for child in group.children:
+            self.nodes[child.path] = child
+            self._register(child)
+
+    def resolve(self, suffix: str) -> str:
+        """The one path that is or ends with `suffix`, whole names compared; a full path wins. ValueError otherwise."""
+        if suffix in self.nodes:
+            return suffix
+        found = [path for path in self.nodes if path.endswith("." + suffix)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{suffix} may be any of {', '.join(found)}")
+        raise ValueError(f"the structure has no {suffix}")
+
+    def innermost_repeating(self, paths: Iterable[str]) -> str | None:
+        """The innermost repeating group or segment that holds all the nodes at `paths`; None is the whole message.
+
+        Of one segment's path this may be the segment itself. ValueError for a path the structure has not.
+        """
+        lines = [self._line(path) for path in dict.fromkeys(paths)]
+        common = [steps[0] for steps in zip(*lines, strict=False) if len(set(map(id, steps))) == 1]
+        return next((node.path for node in reversed(common) if node.repeats), None)
+
+    def _line(self, path: str) -> list[Node]:
+        """The nodes from the message down to `path`."""
+        line: list[Node] = []
+        while path:
+            if path not in self.nodes:
+                raise ValueError(f"the structure has no {path}")
+            line.insert(0, self.nodes[path])
+            path = line[0].parent
+        return line
+
+    def arrange(self, segments: Iterable[Segment]) -> Arrangement:
+        """The segments as a tree of groups; what has no place is in `problems` and `unplaced`. Never raises."""
+        return self._arranger.arrange(segments)

@@ -1,0 +1,125 @@
+"""The journal's tables in SQLite, and how a file of an older version becomes one of this version.
+
+What holds here:
+- `messages` is narrow: payloads (raw bytes and ACK) live in a table of their own, so that a change of state rewrites
+  a few hundred bytes and not the message.
+- Each state the worker or an operator asks for has a partial index; a million delivered messages cost a claim nothing.
+- `tally` is one row that every transaction keeps, so that the figures never count rows.
+- `history` holds every change of state after the arrival; the arrival itself is in `messages`.
+- Texts that are no valid Unicode (bytes of a wrong charset, carried as surrogates) are stored as BLOB: see rows.py.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from hl7bridge.errors import JournalError
+
+APPLICATION_ID = 0x484C3742  # "HL7B": tells our file from any other SQLite file
+
+_VERSION_1 = (
+    """CREATE TABLE messages (
+        seq INTEGER PRIMARY KEY,
+        id BLOB NOT NULL,
+        control_id NOT NULL,
+        sender NOT NULL,
+        sha256 BLOB NOT NULL,
+        received_at REAL NOT NULL,
+        listener NOT NULL,
+        peer NOT NULL,
+        type NOT NULL,
+        lanes TEXT NOT NULL,
+        ack_code TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('received', 'waiting', 'delivered', 'dead')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt REAL NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        detail NOT NULL DEFAULT '',
+        mapping_version TEXT NOT NULL DEFAULT '',
+        delivered_at REAL,
+        replays INTEGER NOT NULL DEFAULT 0,
+        steps INTEGER NOT NULL DEFAULT 0,
+        edit INTEGER
+    )""",
+    "CREATE UNIQUE INDEX messages_id ON messages (id)",
+    "CREATE UNIQUE INDEX messages_identity ON messages (control_id, sender, sha256)",
+    "CREATE INDEX messages_received ON messages (seq) WHERE state = 'received'",
+    "CREATE INDEX messages_due ON messages (next_attempt, seq, lanes) WHERE state = 'waiting'",
+    "CREATE INDEX messages_waiting ON messages (seq, next_attempt) WHERE state = 'waiting'",
+    "CREATE INDEX messages_dead ON messages (seq) WHERE state = 'dead'",
+    "CREATE INDEX messages_delivered ON messages (delivered_at) WHERE state = 'delivered'",
+    "CREATE TABLE payloads (seq INTEGER PRIMARY KEY, raw BLOB NOT NULL, ack BLOB NOT NULL)",
+    "CREATE TABLE edits (number INTEGER PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, raw BLOB NOT NULL)",
+    "CREATE INDEX edits_seq ON edits (seq)",
+    """CREATE TABLE history (
+        seq INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        at REAL NOT NULL,
+        state TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        detail NOT NULL,
+        PRIMARY KEY (seq, step)
+    ) WITHOUT ROWID""",
+    """CREATE TABLE tally (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        last_seq INTEGER NOT NULL,
+        received INTEGER NOT NULL,
+        waiting INTEGER NOT NULL,
+        delivered INTEGER NOT NULL,
+        dead INTEGER NOT NULL
+    )""",
+    "INSERT INTO tally VALUES (1, 0, 0, 0, 0, 0)",
+    """CREATE TABLE audit (
+        number INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        actor NOT NULL,
+        action NOT NULL,
+        subject NOT NULL,
+        detail NOT NULL,
+        previous BLOB NOT NULL,
+        hash BLOB NOT NULL
+    )""",
+)
+
+_VERSION_2 = (
+    "ALTER TABLE history ADD COLUMN actor NOT NULL DEFAULT ''",  # who replayed
+    "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
+    "CREATE TRIGGER audit_is_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)  # in order; step n leads from version n to n + 1
+CURRENT = len(MIGRATIONS)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The schema version the file says it has; 0 for a file without tables."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check(connection: sqlite3.Connection, name: str) -> int:
+    """The file's version, once it is clear that the file is a journal this program can read."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise JournalError(f"{name} is an SQLite file but not a journal of hl7bridge; check journal.path")
+    found = version(connection)
+    if found > CURRENT:
+        raise JournalError(
+            f"{name} has journal version {found}, this program knows up to {CURRENT}:"
+            " start the newer hl7bridge that wrote it"
+        )
+    return found
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to CURRENT. A step and its version are one transaction: a crash leaves a whole version."""
+    for number in range(version(connection), CURRENT):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[number]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise

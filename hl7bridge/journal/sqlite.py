@@ -1,0 +1,184 @@
+"""The embedded journal: SQLite under WAL with synchronous=FULL, one writer thread with group commit, readers beside it.
+
+One process owns a journal folder (mode "owner": serve). Commands open it as guests beside the owner, or alone: their
+transactions are short, and the owner sees what they did because nothing about messages is cached outside the file.
+The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), writer.py (the
+thread that commits), reader.py (queries), audit.py (the chain). One machine, a local disk: SQLite's WAL does not work
+over NFS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from hl7bridge.errors import JournalError, JournalRefusal
+from hl7bridge.journal import audit as auditing
+from hl7bridge.journal import files, reader, transaction
+from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
+from hl7bridge.journal.rows import id_bytes
+from hl7bridge.journal.writer import OnCommit, Settings, Writer
+
+DAY = 86_400.0
+REMOVED_AT_ONCE = 200  # messages removed in one transaction: senders wait no longer than that takes
+RETAIN_BATCHES = 50  # transactions of one call of `retain`
+
+_EXPIRED = (
+    "SELECT seq FROM messages INDEXED BY messages_delivered WHERE state = 'delivered' AND delivered_at < ?"
+    " ORDER BY delivered_at LIMIT ?"
+)
+
+
+class SqliteJournal:
+    """A Journal in a folder of the local disk. Make one with `open`; use it from one event loop or several."""
+
+    def __init__(
+        self, writer: Writer, readers: reader.Readers, lock: files.Lock | None, clock: Callable[[], float], keep: float
+    ) -> None:
+        self._writer = writer
+        self._readers = readers
+        self._lock = lock
+        self._clock = clock
+        self._keep = keep
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        *,
+        mode: Literal["owner", "guest"] = "owner",
+        clock: Callable[[], float] = time.time,
+        retention_days: float = 30.0,
+        max_backlog: int = 5_000_000,
+        min_free_bytes: int = 256 * 1024 * 1024,
+        on_commit: OnCommit | None = None,
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> SqliteJournal:
+        """Open the journal in the folder `path`; an owner makes one where there never was one.
+
+        retention_days, max_backlog, min_free_bytes: as in config.Journal. `on_commit` gets the seconds each
+        transaction took and its number of works, in the writer's thread. `factory`: the class of the writing
+        connection, for tests. JournalError: in use by another owner, missing, damaged, of a newer version, or not to
+        be written.
+        """
+        folder = Path(path)
+        lock = await asyncio.to_thread(files.open_owner if mode == "owner" else files.open_guest, folder)
+        file = folder / files.DATABASE
+        settings = Settings(file, partial(files.connect, file, factory), clock, max_backlog, min_free_bytes, on_commit)
+        try:
+            writer = await asyncio.to_thread(Writer, settings)
+        except BaseException as error:
+            if lock is not None:
+                lock.release()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise JournalError(f"{file} cannot be written: {error}") from error
+            raise
+        return cls(writer, reader.Readers(partial(files.connect_reader, file)), lock, clock, retention_days * DAY)
+
+    async def append(self, message: Received) -> Appended:
+        """See Journal.append. ValueError: a state in which no message arrives."""
+        if message.state not in transaction.ARRIVAL_STATES:
+            raise ValueError(f"no message arrives as {message.state.value}")
+        appended: Appended = await self._writer.submit(message, len(message.raw))
+        return appended
+
+    async def apply(self, change: Change) -> None:
+        await self._writer.submit(change)
+
+    async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
+        return await self._readers.run(partial(reader.claimable, now=now, after_seq=after_seq, limit=limit))
+
+    async def blocked_lanes(self, now: float) -> frozenset[str]:
+        return await self._readers.run(partial(reader.blocked_lanes, now=now))
+
+    async def get(self, id: str) -> Entry | None:
+        return await self._readers.run(partial(reader.get, id=id))
+
+    async def original(self, id: str) -> bytes | None:
+        """The payload as it arrived, where `get` gives the latest edit."""
+        return await self._readers.run(partial(reader.original, id=id))
+
+    async def history(self, id: str) -> Sequence[Step]:
+        return await self._readers.run(partial(reader.history, id=id))
+
+    async def find(self, filter: Filter, *, with_raw: bool = True) -> AsyncGenerator[Entry, None]:
+        """See Journal.find: page by page, each page one moment. `with_raw` False: `raw` stays empty, for listings."""
+        left, beyond, now = filter.limit, None, self._clock()
+        while left is None or left > 0:
+            size = reader.PAGE if left is None else min(left, reader.PAGE)
+            read = partial(reader.page, filter=filter, now=now, beyond=beyond, limit=size, with_raw=with_raw)
+            entries = await self._readers.run(read)
+            for entry in entries:
+                yield entry
+            if not entries:
+                return
+            beyond = entries[-1].seq
+            left = None if left is None else left - len(entries)
+
+    async def replay(self, id: str, raw: bytes | None = None, *, by: str = "") -> None:
+        await self._writer.submit(partial(transaction.replay, id=id, raw=raw, by=by))
+
+    async def purge(self, filter: Filter) -> int:
+        if any(state is not State.DEAD for state in filter.states):
+            raise JournalRefusal("only dead messages can be purged")
+        if filter.id is not None and id_bytes(filter.id) is None:
+            return 0
+        total = 0
+        now = self._clock()
+        while filter.limit is None or total < filter.limit:
+            size = REMOVED_AT_ONCE if filter.limit is None else min(filter.limit - total, REMOVED_AT_ONCE)
+            removed: int = await self._writer.submit(partial(_purge, filter=filter, now=now, limit=size))
+            total += removed
+            if removed < size:
+                break
+        return total
+
+    async def retain(self, now: float) -> int:
+        """See Journal.retain. At most RETAIN_BATCHES transactions of REMOVED_AT_ONCE messages a call."""
+        total = 0
+        if self._keep <= 0:  # kept for ever
+            return total
+        for _ in range(RETAIN_BATCHES):
+            removed: int = await self._writer.submit(partial(_retain, before=now - self._keep))
+            total += removed
+            if removed < REMOVED_AT_ONCE:
+                break
+        return total
+
+    async def figures(self) -> Figures:
+        return await self._readers.run(reader.figures)
+
+    async def audit(self, actor: str, action: str, subject: str, detail: str = "") -> None:
+        task = partial(auditing.record, actor=actor, action=action, subject=subject, detail=detail)
+        await self._writer.submit(task)
+
+    async def audited(self, after: int = 0, limit: int = 1000) -> list[auditing.AuditEntry]:
+        """Entries of the audit with a number greater than `after`, in order."""
+        return await self._readers.run(partial(auditing.read, after=after, limit=limit))
+
+    async def close(self) -> None:
+        """Commit what is queued, close, free the lock. Harmless the second time."""
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.close)
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _purge(round_: transaction.Round, filter: Filter, now: float, limit: int) -> int:
+    _, condition, terms = reader.where(filter, now)
+    statement = (
+        f"SELECT m.seq FROM messages m INDEXED BY messages_dead WHERE {condition} AND m.state = 'dead'"
+        " ORDER BY m.seq LIMIT ?"
+    )
+    seqs = [seq for (seq,) in round_.connection.execute(statement, (*terms, limit))]
+    return transaction.remove(round_, State.DEAD, seqs)
+
+
+def _retain(round_: transaction.Round, before: float) -> int:
+    seqs = [seq for (seq,) in round_.connection.execute(_EXPIRED, (before, REMOVED_AT_ONCE))]
+    return transaction.remove(round_, State.DELIVERED, seqs)

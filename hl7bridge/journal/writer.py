@@ -1,0 +1,203 @@
+"""The one thread that writes: it drains whatever is queued into one transaction and one commit, then answers them all.
+
+What holds here:
+- A future gets its result only after COMMIT has returned: under WAL and synchronous=FULL that is after the fsync.
+- When the store fails (disk full, read-only, IO error, locked), all futures of the group get JournalError, the
+  transaction is rolled back, and the thread goes on with the next group: it recovers when the disk does.
+- When one work fails for a reason of its own (a value the file cannot hold), the group is done again one by one behind
+  savepoints, and only that work fails.
+- The GIL is given away inside each SQLite step, so fewer and larger statements are what makes this fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hl7bridge.errors import Hl7BridgeError, JournalError
+from hl7bridge.journal.rows import Mint
+from hl7bridge.journal.transaction import Round, Tally, Work, write
+
+GROUP_WORKS = 1024  # one transaction holds at most this many works
+GROUP_BYTES = 32 * 1024 * 1024  # and no further one once its messages hold this many bytes
+ITEM_FAILURES = (  # SQLite's and Python's words for "this value cannot be stored", as opposed to "the store is ill"
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+)
+
+OnCommit = Callable[[float, int], None]  # seconds the transaction took, number of works; called in the writer's thread
+_Item = tuple[Work, "asyncio.Future[Any]", int]  # the bytes its message holds
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the writer goes by. `file`: the database; `connect` opens a connection that may write."""
+
+    file: Path
+    connect: Callable[[], sqlite3.Connection]
+    clock: Callable[[], float]
+    max_backlog: int
+    min_free_bytes: int
+    on_commit: OnCommit | None
+
+
+class Writer:
+    """Owns the write connection. `submit` is called on an event loop; everything else happens in the thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = settings.connect()
+        self._inode = settings.file.stat().st_ino
+        self._mint = Mint()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Work, size: int = 0) -> asyncio.Future[Any]:
+        """The future of the work's outcome. `size`: bytes of its message, for the bound of a group."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(JournalError("the journal is closed"))
+        else:
+            self._queue.put((work, future, size))
+        return future
+
+    def close(self) -> None:
+        """Finish what is queued, then close the connection. Blocks until the thread has ended."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            group, last = self._drain()
+            if group:
+                _resolve(group, self._outcomes([work for work, _, _ in group]))
+        self._disconnect()
+
+    def _drain(self) -> tuple[list[_Item], bool]:
+        """Wait for one work, then take those that are queued behind it. True: the queue has ended."""
+        group: list[_Item] = []
+        size = 0
+        item = self._queue.get()
+        while item is not None:
+            group.append(item)
+            size += item[2]
+            if len(group) >= GROUP_WORKS or size >= GROUP_BYTES:
+                return group, False
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _outcomes(self, works: list[Work]) -> list[Any]:
+        """A value or an exception for each work, after the commit that made them true."""
+        started = time.perf_counter()
+        try:
+            outcomes = self._commit(works)
+        except Exception as error:
+            self._abandon()
+            return [JournalError(f"the journal could not be written: {_cause(error)}") for _ in works]
+        if self._settings.on_commit is not None:
+            with contextlib.suppress(Exception):  # a metric that fails must not cost a commit that stands
+                self._settings.on_commit(time.perf_counter() - started, len(works))
+        return outcomes
+
+    def _commit(self, works: list[Work]) -> list[Any]:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._settings.connect()
+        space = self._free_bytes() >= self._settings.min_free_bytes
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = write(self._round(connection, space), works)
+        except ITEM_FAILURES:
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._alone(connection, work, space) for work in works]
+        connection.execute("COMMIT")
+        return outcomes
+
+    def _alone(self, connection: sqlite3.Connection, work: Work, space: bool) -> Any:
+        connection.execute("SAVEPOINT work")
+        try:
+            (outcome,) = write(self._round(connection, space), [work])
+        except ITEM_FAILURES as error:
+            connection.execute("ROLLBACK TO work")
+            outcome = JournalError(f"the journal cannot hold this: {_cause(error)}")
+        connection.execute("RELEASE work")
+        return outcome
+
+    def _round(self, connection: sqlite3.Connection, space: bool) -> Round:
+        now = self._settings.clock()
+        return Round(connection, Tally.read(connection), now, self._mint, self._settings.max_backlog, space)
+
+    def _free_bytes(self) -> int:
+        """Also proves that the file is still at its path: SQLite would write on into a deleted one without a word."""
+        if self._settings.file.stat().st_ino != self._inode:
+            raise JournalError("the journal's file was replaced under the running process: restart hl7bridge")
+        disk = os.statvfs(self._settings.file)
+        return disk.f_bavail * disk.f_frsize
+
+    def _abandon(self) -> None:
+        """Undo the transaction; a connection that cannot even do that is given up, the next group opens another."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:  # SQLite has rolled back by itself after some errors
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+
+def _cause(error: Exception) -> str:
+    """SQLite's and the system's words name tables and causes, never values; other texts may quote: only the type."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error) if isinstance(error, sqlite3.Error | Hl7BridgeError) else type(error).__name__
+
+
+def _resolve(group: list[_Item], outcomes: list[Any]) -> None:
+    """One call into each event loop for all of its futures; usually there is one loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for (_, future, _), outcome in zip(group, outcomes, strict=True):
+        loops.setdefault(future.get_loop(), []).append((future, outcome))
+    for loop, settled in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more, what is committed stands
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, outcome in settled:
+        if future.done():  # its caller was cancelled
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

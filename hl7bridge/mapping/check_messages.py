@@ -1,0 +1,140 @@
+"""Judges message tables: events, the segments of the structure, what the uses make, labels and links."""
+
+from __future__ import annotations
+
+from hl7bridge.fhir.model import Model
+from hl7bridge.hl7v2.structure import Structure
+from hl7bridge.mapping.check_refs import RefCheck
+from hl7bridge.mapping.check_rows import RowCheck
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, TableSet, Use
+from hl7bridge.mapping.source import Mistakes
+from hl7bridge.mapping.walk import Walker, article, did_you_mean, listed
+
+
+class MessageCheck:
+    def __init__(self, tables: TableSet, model: Model, mistakes: Mistakes, broken: frozenset[str]) -> None:
+        self.tables = tables
+        self.model = model
+        self.mistakes = mistakes
+        self.broken = broken
+        self.walker = Walker(model, mistakes)
+        self.refs = RefCheck(mistakes)
+        self.rows = RowCheck(tables, model, mistakes, broken)
+
+    def check(self) -> None:
+        self._events()
+        for message in self.tables.messages.values():
+            try:
+                structure = Structure(message.structure)
+            except ValueError:
+                continue  # named when it was read
+            self._message(message, structure)
+
+    def _events(self) -> None:
+        claimed: dict[tuple[str, str], MessageTable] = {}
+        for message in self.tables.messages.values():
+            for event in message.events:
+                before = claimed.setdefault((message.code, event), message)
+                if before is not message:
+                    self.mistakes.add(
+                        message.place, f"{message.code}^{event} belongs to {before.name} ({before.place}) already"
+                    )
+                elif message.events.count(event) > 1:
+                    self.mistakes.add(message.place, f"the event {event} stands twice")
+
+    def _message(self, message: MessageTable, structure: Structure) -> None:
+        for use in message.uses:
+            self._use(use)
+        scopes = self._scopes(message, structure)
+        for use in message.uses:
+            for link in use.links:
+                self._link(link, use, scopes, structure)
+        if message.place.file not in self.broken:
+            self._coverage(message, structure)
+
+    def _use(self, use: Use) -> None:
+        segment = segment_of(use.segment)
+        self.rows.option(use.option, use.place)
+        if use.when is not None:
+            self.refs.condition(use.when, use.place, None)
+        if not self.model.is_resource(use.into.type):
+            meant = self.model.suggest_type(use.into.type, resources_only=True)
+            hint = f"; did you mean {meant!r}?" if meant else ""
+            self.mistakes.add(use.place, f"there is no resource type {use.into.type!r} in FHIR R4{hint}")
+            return
+        table = self.tables.segments.get(use.table)
+        if table is None:
+            if not any(file.endswith(f"/{use.table}.yaml") for file in self.broken):
+                hint = did_you_mean(use.table, self.tables.segments)
+                self.mistakes.add(use.place, f"there is no segment table {use.table!r}{hint}")
+            return
+        if table.source != segment:
+            self.mistakes.add(use.place, f"{use.table} reads {table.source}, and the row is for {segment}")
+        if table.target != use.into.type:
+            self.mistakes.add(
+                use.place, f"{use.table} makes {article(table.target)}, and `into` names {article(use.into.type)}"
+            )
+
+    def _scopes(self, message: MessageTable, structure: Structure) -> dict[Label, str | None]:
+        """The repeating group or segment that each label belongs to; None: the whole message."""
+        made: dict[Label, list[str]] = {}
+        for use in message.uses:
+            if use.segment in structure.nodes:
+                made.setdefault(use.into, []).append(use.segment)
+        return {label: structure.innermost_repeating(paths) for label, paths in made.items()}
+
+    def _link(self, link: Link, use: Use, scopes: dict[Label, str | None], structure: Structure) -> None:
+        for label in (link.on, link.to):
+            if label is not None and not self._visible(label, link.place, use, scopes):
+                return
+        root = (link.on or use.into).type
+        landing = self.walker.path(root, link.path)
+        if landing is None:
+            return
+        where = f"{root}.{link.path.text}"
+        if landing.element is None or not landing.element.is_resource_reference:
+            self.mistakes.add(link.place, f"`link`: {where} is {article(landing.type)} and no reference")
+        elif landing.element.targets and link.to.type not in landing.element.targets:
+            leads = listed(landing.element.targets)
+            self.mistakes.add(link.place, f"`link`: {where} leads to {leads}, not to {article(link.to.type)}")
+
+    def _visible(self, label: Label, place: Place, use: Use, scopes: dict[Label, str | None]) -> bool:
+        if label not in scopes:
+            known = {str(made): None for made in scopes}
+            self.mistakes.add(place, f"`link`: no row makes {label}{did_you_mean(str(label), known)}")
+            return False
+        scope = scopes[label]
+        if scope is None or use.segment == scope or use.segment.startswith(scope + "."):
+            return True
+        self.mistakes.add(
+            place,
+            f"`link`: {label} belongs to each {scope}, and {use.segment} stands outside: which one is meant?",
+        )
+        return False
+
+    def _coverage(self, message: MessageTable, structure: Structure) -> None:
+        """Every segment of the structure is read, or said not to be (alone or with its group)."""
+        read = {use.segment for use in message.uses}
+        for key in message.unmapped:
+            if key in read:
+                place = message.unmapped_places.get(key, message.place)
+                self.mistakes.add(place, f"{key} stands in `unmapped` and in `rows`: it is one or the other")
+        said = tuple(message.unmapped)
+        missing = [
+            path
+            for path, node in structure.nodes.items()
+            if not node.children
+            and path not in read
+            and not any(path == key or path.startswith(key + ".") for key in said)
+        ]
+        if missing:
+            stand = "stands" if len(missing) == 1 else "stand"
+            self.mistakes.add(
+                message.place,
+                f"{listed(missing, 'and')} of the structure {stand} neither in `rows` nor in `unmapped`",
+            )
+
+
+def segment_of(path: str) -> str:
+    """The segment id at the end of a path in a structure: PATIENT_RESULT.ORDER_OBSERVATION.OBR -> OBR."""
+    return path.rpartition(".")[2].partition("@")[0]

@@ -1,0 +1,156 @@
+"""The `examples:` of the tables, run: what a segment or a value becomes, held against what its author expects.
+
+Sans-IO. `given` is one segment (further lines are its surroundings) or one value; `expect` must be part of the result:
+a dictionary's keys, a list's leading items. A new resource behind a reference is shown in place of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hl7bridge.errors import MessageError
+from hl7bridge.fhir.model import model
+from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.hl7v2.message import Segment, parse
+from hl7bridge.mapping.compile import Compiler
+from hl7bridge.mapping.convert import CONVERTERS, Invalid
+from hl7bridge.mapping.mappings import Mappings
+from hl7bridge.mapping.runtime import Context, Run
+from hl7bridge.mapping.schema import Example, Table, TableSet
+
+_HEAD = rb"MSH|^~\&|APP|FAC|||20240229101112+0100||ADT^A01|1|P|2.5.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An example that does not hold: where in the result, what was expected, what came."""
+
+    table: str
+    example: Example
+    path: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        place = self.example.place
+        return (
+            f"{place}: example '{self.example.name}' of {self.table}: at {self.path or 'the top'}\n"
+            f"    expected  {self.expected}\n    found     {self.found}"
+        )
+
+
+class _Surroundings:
+    """Stands in for a structure's group: every segment of the example is in sight."""
+
+    path = ""
+    parent = None
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self._segments = segments
+
+    def find(self, segment_id: str) -> Segment | None:
+        return next((s for s in self._segments if s.id == segment_id), None)
+
+
+def run(mappings: Mappings) -> tuple[int, list[Difference]]:
+    """All examples of all tables: how many were run, and those that do not hold."""
+    count, differences = 0, []
+    for table in (*mappings.tables.segments.values(), *mappings.tables.datatypes.values()):
+        for example in table.examples:
+            count += 1
+            difference = _try(mappings, table, example)
+            if difference is not None:
+                differences.append(difference)
+    return count, differences
+
+
+def _try(mappings: Mappings, table: Table, example: Example) -> Difference | None:
+    compiler = _with_options(mappings, example.options)
+    try:
+        result = apply(compiler, mappings, table, example.given)
+    except (MessageError, Invalid) as error:
+        return Difference(table.name, example, "", _show(example.expect), f"{type(error).__name__}: {error}")
+    found = _difference(result, example.expect, "")
+    return Difference(table.name, example, *found) if found else None
+
+
+def _with_options(mappings: Mappings, options: Mapping[str, str]) -> Compiler:
+    if not options:
+        return mappings.compiler
+    tables = mappings.tables
+    changed = TableSet(
+        tables.version,
+        tables.messages,
+        tables.segments,
+        tables.datatypes,
+        tables.codes,
+        tables.options,
+        {**tables.settings, **options},
+        tables.identities,
+    )
+    return Compiler(changed, model())
+
+
+def apply(compiler: Compiler, mappings: Mappings, table: Table, given: str) -> Any:
+    """What one table makes of a segment or a value, with the resources it refers to in place of the references."""
+    text = given.strip("\r\n").replace("\r\n", "\r").replace("\n", "\r")
+    lines = text if table.kind == "segment" else "NTE|1||x"
+    head = b"" if lines.startswith("MSH") else _HEAD + b"\r"
+    message = parse(head + lines.encode() + b"\r", charset_fallback="utf-8")
+    state = Run(message, mappings.zone, "+0100", trace=False)
+    surroundings: Any = _Surroundings(message.segments)
+    resource = Resource(table.target, 1)
+    if table.kind == "segment":
+        segment = next(s for s in message.segments if s.id == table.source)
+        compiler.segment(table.name).apply(state, segment, surroundings, resource)
+    else:
+        segment = message.segments[-1]
+        ctx = Context(state, resource, resource.body, segment, surroundings, segment.fields, text, 0)
+        compiled = compiler.datatype(table.name)
+        if compiled.primitive:
+            value = compiled.text(ctx, text, 0)
+            return _plain(CONVERTERS[table.target](state, value), {}) if value else value
+        compiled.fill(ctx, text, 0, resource.body, resource, False)
+    return _plain(resource.body, state.targets)
+
+
+def _plain(value: Any, targets: Mapping[int, Resource]) -> Any:
+    """As the example file would spell it: all scalars text, referenced resources in place."""
+    if isinstance(value, dict):
+        target = targets.get(id(value))
+        if target is not None:
+            inside: Body = {"resourceType": target.type, **target.body}
+            return {**{n: _plain(p, targets) for n, p in value.items()}, "reference": _plain(inside, targets)}
+        return {name: _plain(part, targets) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part, targets) for part in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _difference(found: Any, expected: Any, path: str) -> tuple[str, str, str] | None:
+    if isinstance(expected, Mapping) and isinstance(found, dict):
+        for name, part in expected.items():
+            at = f"{path}.{name}" if path else str(name)
+            if name not in found:
+                return at, _show(part), "nothing"
+            deeper = _difference(found[name], part, at)
+            if deeper:
+                return deeper
+        return None
+    if isinstance(expected, list) and isinstance(found, list):
+        for i, part in enumerate(expected):
+            if i >= len(found):
+                return f"{path}[{i}]", _show(part), "nothing"
+            deeper = _difference(found[i], part, f"{path}[{i}]")
+            if deeper:
+                return deeper
+        return None
+    return None if found == expected else (path, _show(expected), _show(found))
+
+
+def _show(value: Any) -> str:
+    return orjson.dumps(value, default=dict).decode()

@@ -1,0 +1,99 @@
+"""The built-in functions of `apply:`, by name. Pure: texts in, one text out ("" writes nothing), or a ValueError.
+
+How the compiler calls them: `identifier-system` with the three texts of the HD (namespace, universal id, its type);
+`base64` with the data and the component before it, which names the encoding (ED.5 and ED.4); every other with the text
+at the row's source. All texts have their escapes resolved. A ValueError's text holds nothing of the message.
+"""
+
+from __future__ import annotations
+
+import base64 as _base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from urllib.parse import quote
+
+from hl7bridge.mapping.coding_systems import CODING_SYSTEMS
+from hl7bridge.mapping.ucum import SYSTEM as UCUM
+from hl7bridge.mapping.ucum import is_ucum
+
+V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
+_OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
+_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
+_HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
+_URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
+
+
+def coding_system(text: str) -> str:
+    """The uri of a coding system: a name of table 0396, an OID, a UUID or a uri; `urn:id:<name>` for any other name."""
+    name = text.strip()
+    if not name:
+        return ""
+    known = CODING_SYSTEMS.get(name.upper())
+    if known is not None:
+        return known
+    table = _HL7_TABLE.fullmatch(name.upper())
+    return V2_SYSTEM + table[1] if table else _uri_of(name) or _named(name)
+
+
+def identifier_system(namespace: str, universal_id: str = "", universal_id_type: str = "") -> str:
+    """The uri of an HD. The universal id counts where it is there; an id that is not what its type says is a name."""
+    universal, kind = universal_id.strip(), universal_id_type.strip().upper()
+    if universal:
+        if kind in ("URI", "URL") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", universal):
+            return quote(universal, safe=_URI_SAFE)
+        return _uri_of(universal) or _named(universal)
+    return _uri_of(namespace.strip()) or _named(namespace.strip())
+
+
+def _uri_of(text: str) -> str:
+    """What is a uri by its form: an OID, a UUID, a URL, a URN."""
+    if _OID.fullmatch(text):
+        return f"urn:oid:{text}"
+    if _UUID.fullmatch(text):
+        return f"urn:uuid:{text.lower()}"
+    return quote(text, safe=_URI_SAFE) if _URI.fullmatch(text) else ""
+
+
+def _named(name: str) -> str:
+    return f"urn:id:{quote(name, safe='')}" if name else ""
+
+
+def base64(data: str, encoding: str = "A") -> str:
+    """Base64 of data that comes `A` (as is, taken as UTF-8), `Hex` or `Base64` (table 0299)."""
+    kind = encoding.strip().lower() or "a"
+    if kind not in ("a", "hex", "base64"):
+        raise ValueError("an encoding that is not A, Hex or Base64")
+    try:
+        if kind == "a":
+            content = data.encode("utf-8")
+        elif kind == "hex":
+            content = bytes.fromhex(data)
+        else:
+            content = _base64.b64decode("".join(data.split()), validate=True)
+    except (UnicodeEncodeError, binascii.Error, ValueError):
+        raise ValueError("data that is not in the encoding it names") from None
+    return _base64.b64encode(content).decode("ascii")
+
+
+def ucum(text: str) -> str:
+    """UCUM's system for a unit that is UCUM, "" for any other."""
+    return UCUM if is_ucum(text.strip()) else ""
+
+
+def whole_text(text: str) -> str:
+    """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
+    return text
+
+
+FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
+    {
+        "coding-system": coding_system,
+        "identifier-system": identifier_system,
+        "base64": base64,
+        "ucum": ucum,
+        "text": whole_text,
+    }
+)

@@ -1,0 +1,68 @@
+"""Loaded and compiled tables, ready to translate: what `load_mappings()` gives.
+
+Immutable once made: a reload makes a new one and swaps it, so a message keeps the tables it started with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import tzinfo
+from pathlib import Path
+
+from hl7bridge import reasons, zone
+from hl7bridge.errors import PeerError, TablesError
+from hl7bridge.fhir.check import Checker
+from hl7bridge.fhir.model import Model, model
+from hl7bridge.hl7v2.header import Header
+from hl7bridge.mapping.check import check_tables
+from hl7bridge.mapping.compile import Compiler
+from hl7bridge.mapping.load import load_tables
+from hl7bridge.mapping.messages import MessagePlan
+from hl7bridge.mapping.schema import TableSet
+
+TIME_ZONE = "time-zone"  # the option that names the zone of times without an offset
+
+
+class Mappings:
+    """`events`: (message_code, trigger_event) pairs that have a table; `version`: the tables' content hash."""
+
+    def __init__(self, tables: TableSet, fhir: Model) -> None:
+        self.tables = tables
+        self.model = fhir
+        self.version = tables.version
+        self.checker = Checker(fhir)
+        self.compiler = Compiler(tables, fhir)
+        self.zone: tzinfo = zone.named(tables.settings.get(TIME_ZONE, zone.MACHINE))
+        self._plans: dict[tuple[str, str], MessagePlan] = {}
+        for table in tables.messages.values():
+            plan = MessagePlan(table, self.compiler)
+            for event in table.events:
+                self._plans[(table.code, event)] = plan
+
+    def __repr__(self) -> str:
+        return f"<Mappings {self.version}: {len(self._plans)} events>"
+
+    @property
+    def events(self) -> frozenset[tuple[str, str]]:
+        return frozenset(self._plans)
+
+    def plan(self, header: Header) -> MessagePlan:
+        """The plan for a message. Raises PeerError(UNSUPPORTED_TYPE | UNSUPPORTED_EVENT)."""
+        plan = self._plans.get((header.message_code, header.trigger_event))
+        if plan is not None:
+            return plan
+        if not any(code == header.message_code for code, _ in self._plans):
+            raise PeerError(reasons.UNSUPPORTED_TYPE, location="MSH^1^9^1^1")
+        raise PeerError(reasons.UNSUPPORTED_EVENT, location="MSH^1^9^1^2")
+
+
+def load_mappings(*folders: str | Path, shipped: bool = True, settings: Mapping[str, str] | None = None) -> Mappings:
+    """Loads, checks and compiles the shipped tables with `folders` laid over them, in order.
+
+    `settings`: options by name, over those the folders set. Raises TablesError with every mistake at once.
+    """
+    tables = load_tables(*(Path(folder) for folder in folders), shipped=shipped, settings=settings)
+    mistakes = check_tables(tables)
+    if mistakes:
+        raise TablesError(mistakes)
+    return Mappings(tables, model())

@@ -1,0 +1,148 @@
+"""What one translation carries along: the message, what was built so far, what was counted on the way.
+
+Sans-IO. A Run belongs to one message; a Context to one table applied to one segment or one value. Nothing here
+prints or stores a value of the message outside the bodies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import tzinfo
+from typing import Any, Literal, NamedTuple
+
+from hl7bridge.fhir.resource import Body, Reference, Resource
+from hl7bridge.hl7v2.message import Message, Segment
+from hl7bridge.hl7v2.structure import Group
+
+NULL = '""'
+
+IssueKind = Literal["value-invalid", "code-unmapped", "repetition-dropped", "character-removed", "identity-merged"]
+
+
+class Issue(NamedTuple):
+    """Something the tables could not carry over whole: kind, table, and the field (never its value)."""
+
+    kind: IssueKind
+    table: str
+    source: str
+
+
+class Origin(NamedTuple):
+    """Where an element came from: the row's table and place, and the source as text, PID[1]-5[2].1."""
+
+    source: str
+    table: str
+    place: str
+
+
+class Run:
+    """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort."""
+
+    __slots__ = (
+        "blank",
+        "deletes",
+        "issues",
+        "linked",
+        "message",
+        "offset",
+        "references",
+        "separators",
+        "targets",
+        "text",
+        "trace",
+        "zone",
+    )
+
+    def __init__(self, message: Message, zone: tzinfo, offset: str | None, trace: bool) -> None:
+        self.message = message
+        s = message.separators
+        self.separators = (s.component, s.subcomponent)
+        self.blank = s.component + s.subcomponent + s.repetition + " "
+        self.text: Callable[[str], str] = message.text
+        self.zone = zone
+        self.offset = offset
+        self.issues: Counter[Issue] = Counter()
+        self.deletes: list[tuple[Resource, str]] = []
+        self.references: list[Reference] = []
+        self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
+        self.linked: set[tuple[int, str, int]] = set()  # links written so far
+        self.trace: dict[tuple[int, str | int], Origin] | None = {} if trace else None
+
+    def valued(self, raw: str) -> bool:
+        """Populated: neither empty, nor only separators and blanks, nor the HL7 null `""`."""
+        return bool(raw) and raw != NULL and bool(raw.strip(self.blank))
+
+    def split(self, raw: str, level: int) -> list[str]:
+        """Parts of a value: level 0 a field repetition into components, 1 a component into subcomponents, 2 a leaf."""
+        return raw.split(self.separators[level]) if level < 2 else [raw]
+
+    def leaf(self, raw: str, level: int) -> str:
+        """The first subcomponent of the first component, escapes resolved; "" when not valued."""
+        for separator in self.separators[level:]:
+            raw = raw.partition(separator)[0]
+        if not raw or raw == NULL:
+            return ""
+        return self.text(raw).strip()
+
+    def count(self, kind: IssueKind, table: str, source: str) -> None:
+        self.issues[Issue(kind, table, source)] += 1
+
+
+class Context:
+    """One table applied once.
+
+    parts: a segment's fields (index is the field number) or a value's parts (index 0 is component 1); `text`: the
+    repetition (segment table) or whole value (data type table) at hand; `level`: 0 for a field, 1 for a component, 2
+    for a subcomponent; `slots`: the instances of repeating elements made so far, by label.
+    """
+
+    __slots__ = (
+        "group",
+        "index",
+        "level",
+        "parent",
+        "parts",
+        "rep",
+        "resource",
+        "run",
+        "segment",
+        "slots",
+        "strict",
+        "target",
+        "text",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        resource: Resource,
+        target: Body,
+        segment: Segment,
+        group: Group | None,
+        parts: list[str],
+        text: str,
+        level: int,
+        parent: Context | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.run = run
+        self.resource = resource
+        self.target = target
+        self.segment = segment
+        self.group = group
+        self.parts = parts
+        self.text = text
+        self.level = level
+        self.rep = 0
+        self.index = 0  # the field or component whose rows are being applied
+        self.parent = parent
+        self.strict = strict
+        self.slots: dict[tuple[int, str, str, int], Any] = {}
+
+    def source(self) -> str:
+        """PID[1]-5[2].1.3: what is at hand, for lineage."""
+        if self.parent is None:
+            base = f"{self.segment.id}[{self.segment.occurrence}]"
+            return f"{base}-{self.index}[{self.rep + 1}]" if self.index else base
+        return f"{self.parent.source()}.{self.index}" if self.index else self.parent.source()

@@ -1,0 +1,230 @@
+"""From folders of YAML files to nodes with their places; no meaning yet.
+
+All scalars stay strings: nothing is resolved, so `01`, `NO` and `1e3` keep their spelling. Refused here, with file and
+line: what is not UTF-8 or not YAML, tabs, duplicate keys, anchors and aliases, tags, files and folders the format does
+not know. A file is composed by libyaml where PyYAML has it (6,100 lines in about 0.1 s), else by PyYAML itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from hl7bridge.errors import Mistake
+from hl7bridge.mapping.schema import Place
+
+try:
+    from yaml import CSafeLoader as _Loader
+except ImportError:  # pragma: no cover  (PyYAML built without libyaml)
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+FOLDERS = ("messages", "segments", "datatypes", "codes")
+FILES = ("options", "identity")
+_VERSION_LENGTH = 12  # hex digits: 48 bits tell any two versions of one site's tables apart
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A scalar. `inline`: it stands in one line as written, so that a column inside it can be named."""
+
+    text: str
+    place: Place
+    inline: bool = True
+
+    def at(self, column: int) -> Place:
+        """The place of a character (counted from 1) of the text; only its line where the text has several (`|`)."""
+        if not self.inline:
+            return Place(self.place.file, self.place.line + 1 + self.text.count("\n", 0, column - 1), 1)
+        return Place(self.place.file, self.place.line, self.place.column + column - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    items: tuple[Node, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A mapping; each entry keeps the place of its key."""
+
+    entries: Mapping[str, tuple[Place, Node]]
+    place: Place
+
+    def get(self, key: str) -> Node | None:
+        found = self.entries.get(key)
+        return found[1] if found else None
+
+    def __iter__(self) -> Iterator[tuple[str, Place, Node]]:
+        return ((key, place, node) for key, (place, node) in self.entries.items())
+
+
+Node = Text | Items | Fields
+
+
+class Mistakes:
+    """Collects every mistake, so that all are reported at once."""
+
+    def __init__(self) -> None:
+        self.found: list[Mistake] = []
+
+    def add(self, place: Place, message: str) -> None:
+        self.found.append(Mistake(place.file, place.line, place.column, message))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file: `folder` (empty for options and identity), `stem`, its name as the analyst knows it, and its node."""
+
+    folder: str
+    stem: str
+    file: str
+    node: Fields
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFolder:
+    """All readable files of one folder of tables, by (folder, stem)."""
+
+    name: str
+    files: Mapping[tuple[str, str], SourceFile]
+    digest: bytes
+
+
+def read_folder(path: Path, name: str, mistakes: Mistakes) -> SourceFolder:
+    """Reads a folder of tables. Files are named `<name>/segments/PID-Patient.yaml` in mistakes."""
+    digest = hashlib.sha256()
+    files: dict[tuple[str, str], SourceFile] = {}
+    if not path.is_dir():
+        mistakes.add(Place(name, 1, 1), "there is no such folder of mapping tables")
+        return SourceFolder(name, files, digest.digest())
+    for file in _candidates(path, name, mistakes):
+        relative = file.relative_to(path).as_posix()
+        content = file.read_bytes()
+        digest.update(f"{relative}\0{len(content)}\0".encode())
+        digest.update(content)
+        node = read_yaml(content, f"{name}/{relative}", mistakes)
+        if node is not None:
+            folder = file.parent.name if file.parent != path else ""
+            files[folder, file.stem] = SourceFile(folder, file.stem, f"{name}/{relative}", node)
+    return SourceFolder(name, files, digest.digest())
+
+
+def version_of(folders: Iterable[SourceFolder], settings: Mapping[str, str]) -> str:
+    """The content hash of all folders, in their order, and of settings from elsewhere."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update(folder.digest)
+    for key, value in sorted(settings.items()):
+        digest.update(f"{key}\0{value}\0".encode())
+    return digest.hexdigest()[:_VERSION_LENGTH]
+
+
+def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[Path]:
+    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left."""
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and entry.name in FOLDERS:
+            for file in sorted(entry.iterdir()):
+                if file.suffix == ".yaml" and not file.name.startswith("."):
+                    yield file
+                elif file.suffix in (".yml", ".YAML", ".YML"):
+                    mistakes.add(Place(f"{name}/{entry.name}/{file.name}", 1, 1), "a table's file ends in .yaml")
+                elif file.is_dir() and any(file.rglob("*.yaml")):
+                    mistakes.add(Place(f"{name}/{entry.name}/{file.name}", 1, 1), "tables stand in no deeper folder")
+        elif entry.is_dir() and not entry.name.startswith((".", "_")) and any(entry.rglob("*.y*ml")):
+            mistakes.add(Place(f"{name}/{entry.name}", 1, 1), f"the folders are {', '.join(FOLDERS)}")
+        elif entry.suffix == ".yaml" and entry.stem in FILES:
+            yield entry
+        elif entry.suffix in (".yaml", ".yml") and not entry.name.startswith("."):
+            expected = "beside the folders stand only options.yaml and identity.yaml"
+            mistakes.add(Place(f"{name}/{entry.name}", 1, 1), expected)
+
+
+def read_yaml(content: bytes, file: str, mistakes: Mistakes) -> Fields | None:
+    """One YAML document that is a mapping; None when it is not readable (the mistake is added)."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        mistakes.add(Place(file, line, 1), "the file is not UTF-8 here")
+        return None
+    if "\t" in text:
+        for number, line_text in enumerate(text.splitlines(), 1):
+            if "\t" in line_text:
+                mistakes.add(Place(file, number, line_text.index("\t") + 1), "a tab: tables are indented with spaces")
+        return None
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
+        mistakes.add(
+            place,
+            f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" is put in quotes",
+        )
+        return None
+    except yaml.YAMLError:
+        mistakes.add(Place(file, 1, 1), "not readable as YAML: a character that YAML does not allow")
+        return None
+    if node is None:
+        mistakes.add(Place(file, 1, 1), "the file is empty")
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        mistakes.add(_place(node, file), "a table is a mapping of words: `word: value`")
+        return None
+    converted = _Converter(file, mistakes).convert(node)
+    return converted if isinstance(converted, Fields) else None
+
+
+class _Converter:
+    """YAML nodes to ours; a node seen twice was an alias."""
+
+    def __init__(self, file: str, mistakes: Mistakes) -> None:
+        self._file = file
+        self._mistakes = mistakes
+        self._seen: set[int] = set()
+
+    def convert(self, node: yaml.Node) -> Node | None:
+        """The node; None for an alias, which is a mistake."""
+        place = _place(node, self._file)
+        if id(node) in self._seen:
+            self._mistakes.add(place, "anchors and aliases (& and *) are not part of the format; a leading * is quoted")
+            return None
+        self._seen.add(id(node))
+        if node.tag.startswith("!"):
+            self._mistakes.add(place, "tags (!) are not part of the format; a leading ! is quoted")
+        if isinstance(node, yaml.MappingNode):
+            return self._fields(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            items = (self.convert(item) for item in node.value)
+            return Items(tuple(item for item in items if item is not None), place)
+        assert isinstance(node, yaml.ScalarNode)
+        return self._text(node, place)
+
+    def _text(self, node: yaml.ScalarNode, place: Place) -> Text:
+        quoted = node.style in ("'", '"')
+        inline = node.start_mark.line == node.end_mark.line
+        inside = Place(place.file, place.line, place.column + 1) if quoted and inline else place
+        return Text(node.value, inside, inline)
+
+    def _fields(self, node: yaml.MappingNode, place: Place) -> Fields:
+        entries: dict[str, tuple[Place, Node]] = {}
+        for key, value in node.value:
+            at = _place(key, self._file)
+            converted = self.convert(value)
+            if not isinstance(key, yaml.ScalarNode):
+                self._mistakes.add(at, "a key is a plain word")
+            elif key.value in entries:
+                first = entries[key.value][0].line
+                self._mistakes.add(at, f"{key.value!r} stands twice, first in line {first}; several rows are a list")
+            elif converted is not None:
+                entries[key.value] = (at, converted)
+        return Fields(entries, place)
+
+
+def _place(node: yaml.Node, file: str) -> Place:
+    return Place(file, node.start_mark.line + 1, node.start_mark.column + 1)

@@ -1,0 +1,264 @@
+"""An MLLP sender: one connection, answers found by control id, no answer ever taken for another message's.
+
+What holds here:
+  - An answer belongs to a message only when its MSA-2 equals that message's MSH-10 byte for byte. Any other answer is
+    an error of the peer: the oldest message in flight gets `Mismatched`, and the connection ends. (A second answer to
+    a message already answered, as enhanced mode sends, is counted and ignored.)
+  - A message whose answer does not come in time ends the connection too, so that a late answer cannot arrive at all.
+  - Nothing is sent twice by itself: what became of a message without answer only its sender can decide.
+  - The next `send` connects anew. Errors name host, port and control flow, never a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from hl7bridge.config import MEBIBYTE
+from hl7bridge.errors import UnavailableError
+from hl7bridge.mllp.framing import Event, Frame, Framer, frame
+
+MAX_REPLY_BYTES: Final = MEBIBYTE
+REMEMBERED: Final = 256  # control ids whose second answer is recognised
+POSITIVE: Final = (b"AA", b"CA")
+
+
+class NoAnswer(UnavailableError):
+    """The message may or may not have been taken: no answer to it came."""
+
+
+class Mismatched(NoAnswer):
+    """An answer came that belongs to no message in flight."""
+
+
+class NotSent(UnavailableError):
+    """There is no connection: the message was not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer. `ack_code`: MSA-1 as sent; `control_id`: MSA-2; `raw`: the whole answer."""
+
+    ack_code: bytes
+    control_id: bytes = field(repr=False)
+    raw: bytes = field(repr=False)
+
+    @property
+    def accepted(self) -> bool:
+        """AA or CA."""
+        return self.ack_code in POSITIVE
+
+
+def control_id_of(message: bytes) -> bytes:
+    """MSH-10 byte for byte; b"" when there is none."""
+    start = message.find(b"MSH")
+    if start < 0:
+        return b""
+    header = _first_line(message[start:])
+    fields = header.split(header[3:4] or b"|")
+    return fields[9] if len(fields) > 9 else b""  # MSH-1 is the separator itself, so MSH-10 is the tenth piece
+
+
+def read_reply(payload: bytes) -> Reply | None:
+    """MSA-1 and MSA-2 of an answer; None when it is none."""
+    start = payload.find(b"MSH")
+    if start < 0:
+        return None
+    separator = payload[start + 3 : start + 4]
+    if not separator.strip():
+        return None
+    for line in payload[start:].replace(b"\n", b"\r").split(b"\r"):
+        if line[:4] == b"MSA" + separator:
+            fields = line.split(separator)
+            return Reply(fields[1].strip(), fields[2] if len(fields) > 2 else b"", payload)
+    return None
+
+
+def _first_line(message: bytes) -> bytes:
+    return message.replace(b"\n", b"\r").split(b"\r", 1)[0]
+
+
+class MllpClient:
+    """Sends over one connection, up to `window` messages in flight (1: each waits for the answer before it).
+
+    timeout: seconds a message may wait for its answer; connect_timeout: seconds for connection and TLS handshake.
+    Use as `async with`, or call `close`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        *,
+        timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        window: int = 1,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.connected_times = 0
+        self.extra_replies = 0  # second answers to a message already answered
+        self._tls = tls
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._room = asyncio.Semaphore(window)
+        self._connecting = asyncio.Lock()
+        self._wire: _Wire | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connects unless connected. `send` does it by itself. NotSent says why not."""
+        await self._connected()
+
+    async def send(self, message: bytes) -> Reply:
+        """Sends one message and waits for its answer. NotSent, NoAnswer or Mismatched; ValueError without MSH-10."""
+        control_id = control_id_of(message)
+        if not control_id:
+            raise ValueError("a message without MSH-10 has no answer that could be known as its own")
+        async with self._room:
+            wire = await self._connected()
+            answer = wire.send(message, control_id)
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await wire.drained()
+                    return await answer
+            except TimeoutError:
+                wire.end(NoAnswer(f"{self._where} did not answer within {self._timeout:g} s"))
+                raise NoAnswer(f"{self._where} did not answer within {self._timeout:g} s") from None
+            finally:
+                # whoever stopped waiting leaves an answer behind that nobody may take for another's
+                if not answer.done() or answer.cancelled():
+                    wire.end(NoAnswer("the sender stopped waiting"))
+                if not answer.cancelled():
+                    answer.exception()  # seen: no warning about an error nobody fetched
+
+    async def close(self) -> None:
+        """Ends the connection; messages in flight get NoAnswer."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.end(NoAnswer("the connection was closed here"))
+            await wire.gone()
+
+    @property
+    def _where(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    async def _connected(self) -> _Wire:
+        async with self._connecting:  # however many send at once, one socket opens
+            if self._wire is None or self._wire.ended:
+                loop = asyncio.get_running_loop()
+                try:
+                    async with asyncio.timeout(self._connect_timeout):
+                        _, self._wire = await loop.create_connection(
+                            lambda: _Wire(self._where), self.host, self.port, ssl=self._tls
+                        )
+                except TimeoutError:
+                    raise NotSent(f"{self._where} did not take the connection in {self._connect_timeout:g} s") from None
+                except ssl.SSLError as error:
+                    raise NotSent(f"no TLS with {self._where}: {error.reason or type(error).__name__}") from None
+                except OSError as error:
+                    raise NotSent(f"no connection to {self._where}: {error.strerror or type(error).__name__}") from None
+                self._wire.client = self
+                self.connected_times += 1
+            return self._wire
+
+
+class _Wire(asyncio.Protocol):
+    """One connection's life."""
+
+    def __init__(self, where: str) -> None:
+        self.client: MllpClient | None = None
+        self.ended = False
+        self._where = where
+        self._framer = Framer(MAX_REPLY_BYTES)
+        self._in_flight: deque[tuple[bytes, asyncio.Future[Reply]]] = deque()
+        self._answered: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._gone = asyncio.Event()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, message: bytes, control_id: bytes) -> asyncio.Future[Reply]:
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._in_flight.append((control_id, answer))
+        assert self._transport is not None
+        self._transport.write(frame(message))
+        return answer
+
+    async def drained(self) -> None:
+        await self._writable.wait()
+
+    async def gone(self) -> None:
+        await self._gone.wait()
+
+    def end(self, error: NoAnswer) -> None:
+        """Every message in flight gets `error`; the connection is cut, so that no answer can come late."""
+        self.ended = True
+        self._fail(error)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _fail(self, error: NoAnswer) -> None:
+        for _, answer in self._in_flight:
+            if not answer.done():
+                answer.set_exception(type(error)(str(error)))
+        self._in_flight.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._take(self._framer.feed(data))
+
+    def eof_received(self) -> None:
+        self._take(self._framer.eof())
+        self.ended = True
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self._writable.set()
+        self._gone.set()
+        how = "broke" if exc else "closed"
+        self._fail(NoAnswer(f"{self._where} {how} the connection before it answered"))
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Frame) and not self.ended:
+                self._answer(event.payload)
+
+    def _answer(self, payload: bytes) -> None:
+        reply = read_reply(payload)
+        if reply is not None:
+            for place, (control_id, answer) in enumerate(self._in_flight):
+                if control_id == reply.control_id:
+                    del self._in_flight[place]
+                    self._answered.append(control_id)
+                    if not answer.done():
+                        answer.set_result(reply)
+                    return
+            if reply.control_id in self._answered:
+                if self.client is not None:
+                    self.client.extra_replies += 1
+                return
+        if self._in_flight:
+            _, oldest = self._in_flight.popleft()
+            if not oldest.done():
+                what = "is no HL7 acknowledgement" if reply is None else "is for another control id"
+                oldest.set_exception(Mismatched(f"the answer of {self._where} {what}"))
+        self.end(NoAnswer(f"{self._where} gave an answer that belongs to no message"))

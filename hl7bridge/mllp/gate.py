@@ -1,0 +1,61 @@
+"""Between a connection and its server: what the server lends, and the limits no configuration asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hl7bridge.config import MEBIBYTE, Listener
+from hl7bridge.mllp.peer import Peer
+
+if TYPE_CHECKING:
+    from hl7bridge.mllp.connection import Connection
+
+
+class Refusal(StrEnum):
+    """Why the listener itself answers a block negatively."""
+
+    TOO_LARGE = "too-large"
+    BROKEN = "broken"  # a byte of MLLP's own inside the payload
+    FAILED = "failed"  # the handler raised
+
+
+Handle = Callable[[bytes, Peer], Awaitable[bytes | None]]  # payload -> answer, or None when none is due
+Refuse = Callable[[bytes, Refusal, Peer], bytes | None]  # the first bytes of a payload -> its negative answer
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the configuration does not ask about. Times in seconds."""
+
+    in_flight: int = 128  # frames of one connection that wait for their answer: enough to fill a group commit
+    in_flight_bytes: int = 16 * MEBIBYTE  # the same in bytes; one message may always be in flight
+    junk_bytes: int = MEBIBYTE // 4  # that many bytes without a block in between: not an MLLP sender
+    end_pause: float = 0.05  # silence after an FS that closes the last segment: the sender leaves the CR out
+    linger: float = 1.0  # how long the peer gets to read its last answer
+    keepalive_idle: int = 60  # a peer that vanished is noticed after idle + interval x probes
+    keepalive_interval: int = 10
+    keepalive_probes: int = 6
+
+
+class Gate(Protocol):
+    """What a connection needs of its server."""
+
+    listener: Listener
+    limits: Limits
+    handle: Handle
+    refuse: Refuse
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether the connection is taken."""
+
+    def left(self, connection: Connection) -> None:
+        """A connection that was taken is gone."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs `work` to its end, even when the connection is gone before."""
+
+    def tell(self, method: Callable[..., None], *facts: Any) -> None:
+        """Calls the observer's method of that name; whatever it raises stays there."""

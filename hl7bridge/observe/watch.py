@@ -1,0 +1,175 @@
+"""Those who watch the rooms and feed metrics and log: one for each listener, one for the worker, one for the journal.
+
+What holds: counting is always done, a log line is written only for what an operator may have to act on (info and above)
+or asked for (debug). Types are told as the tables know them, else `other`; nothing else comes from a message.
+"""
+
+from __future__ import annotations
+
+from hl7bridge.intake import IntakeObserver
+from hl7bridge.mllp.framing import Cause
+from hl7bridge.mllp.observer import Observer as ListenerObserver
+from hl7bridge.mllp.observer import Why
+from hl7bridge.mllp.peer import Peer
+from hl7bridge.observe.log import Log, told
+from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
+from hl7bridge.worker import Observer as WorkerObserver
+
+
+class ListenerWatch(ListenerObserver):
+    """Watches one MLLP port."""
+
+    def __init__(self, listener: str, metrics: Metrics, log: Log) -> None:
+        self._listener, self._metrics, self._log = listener, metrics, log
+        self._open = metrics.connections(listener)
+        self._connected = metrics.connected(listener)
+        self._junk = metrics.junk_bytes(listener)
+        self._open.set(0)
+
+    def opened(self, peer: Peer) -> None:
+        self._open.inc()
+        self._connected.inc()
+        self._log.debug("connection opened", listener=self._listener, peer=peer.name)
+
+    def closed(self, peer: Peer) -> None:
+        self._open.dec()
+        self._log.debug("connection closed", listener=self._listener, peer=peer.name)
+
+    def refused(self, peer: Peer) -> None:
+        self._metrics.refused(self._listener).inc()
+        self._log.warning("connection refused: max_connections are open", listener=self._listener, peer=peer.name)
+
+    def junk(self, peer: Peer, count: int) -> None:
+        self._junk.inc(count)
+        self._log.debug("bytes between messages ignored", listener=self._listener, peer=peer.name, bytes=count)
+
+    def broken(self, peer: Peer, count: int, cause: Cause) -> None:
+        self._fault(peer, cause.value, count)
+
+    def too_large(self, peer: Peer) -> None:
+        self._fault(peer, Why.TOO_LARGE.value, 0)
+
+    def dropped(self, peer: Peer, why: Why) -> None:
+        if why in (Why.IDLE, Why.DRAIN, Why.TOO_LARGE):  # ordinary, or told already
+            self._log.debug("connection ended", listener=self._listener, peer=peer.name, detail=why.value)
+        else:
+            self._fault(peer, why.value, 0)
+
+    def failed(self, peer: Peer, error: BaseException) -> None:
+        self._log.error(
+            "a message could not be answered: a defect of hl7bridge, please report it",
+            listener=self._listener,
+            peer=peer.name,
+            **told(error),
+        )
+
+    def unanswered(self, peer: Peer, count: int) -> None:
+        self._metrics.unanswered(self._listener).inc(count)
+        self._log.info("sender left before its answers", listener=self._listener, peer=peer.name, count=count)
+
+    def _fault(self, peer: Peer, fault: str, count: int) -> None:
+        self._metrics.broken_frames(self._listener, fault).inc()
+        self._log.warning("broken frame", listener=self._listener, peer=peer.name, detail=fault, bytes=count)
+
+
+class IntakeWatch(IntakeObserver):
+    """Watches what becomes of one listener's messages before the journal."""
+
+    def __init__(self, listener: str, metrics: Metrics, log: Log) -> None:
+        self._listener, self._metrics, self._log = listener, metrics, log
+        self._to_ack = metrics.receive_to_ack(listener)
+
+    def received(self, listener: str, type: str) -> None:
+        self._metrics.received(listener, self._metrics.type(type)).inc()
+
+    def acknowledged(self, listener: str, code: str, reason_code: str, seconds: float) -> None:
+        answer, why = ack_code(code), reason(reason_code)
+        self._metrics.acknowledged(listener, answer, why).inc()
+        self._to_ack.observe(seconds)
+        if why:
+            self._log.info("message refused", listener=listener, ack_code=answer, reason=why)
+        else:
+            self._log.debug("message taken", listener=listener, ack_code=answer, seconds=round(seconds, 4))
+
+    def duplicate(self, listener: str) -> None:
+        self._metrics.duplicates(listener).inc()
+        self._log.debug("duplicate, answered as before", listener=listener)
+
+    def reused_control_id(self, listener: str) -> None:
+        self._metrics.reused(listener).inc()
+        self._log.warning("a control id came again with other bytes: taken as a new message", listener=listener)
+
+    def parked(self, listener: str, type: str, reason_code: str) -> None:
+        known = self._metrics.type(type)
+        self._metrics.dead(listener, known, reason(reason_code)).inc()
+        self._log.info("parked among the dead letters", listener=listener, type=known, reason=reason(reason_code))
+
+    def acknowledgement(self, listener: str) -> None:
+        self._log.debug("an acknowledgement came: nothing is done with it", listener=listener)
+
+    def findings(self, listener: str, type: str, count: int) -> None:
+        self._metrics.findings(listener, self._metrics.type(type)).inc(count)
+
+    def failed(self, listener: str, error: BaseException) -> None:
+        self._log.error("intake failed on a message", listener=listener, **told(error))
+
+
+class WorkerWatch(WorkerObserver):
+    """Watches translation and delivery."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self._metrics, self._log = metrics, log
+        self.circuit = "closed"
+        self.why = ""
+        metrics.circuit().set(CIRCUIT["closed"])
+
+    def translated(self, id: str, listener: str, type: str, took: float) -> None:
+        self._metrics.translated(listener, self._metrics.type(type)).inc()
+        self._metrics.translate_seconds(listener).observe(took)
+
+    def delivered(self, id: str, listener: str, type: str, waited: float, took: float) -> None:
+        known = self._metrics.type(type)
+        self._metrics.delivered(listener, known).inc()
+        self._metrics.receive_to_delivered(listener).observe(waited)
+        self._metrics.attempt_seconds("delivered").observe(took)
+        self._log.debug("delivered", message_id=id, listener=listener, type=known, seconds=round(waited, 3))
+
+    def retried(self, id: str, listener: str, type: str, status: int, why: str, attempts: int, pause: float) -> None:
+        known = self._metrics.type(type)
+        self._metrics.retried(listener, known, f"{status // 100}xx" if status else "no-answer").inc()
+        self._log.info(
+            "delivery put off",
+            message_id=id,
+            listener=listener,
+            type=known,
+            status=status,
+            detail=why,
+            attempts=attempts,
+            wait=round(pause, 1),
+        )
+
+    def dead(self, id: str, listener: str, type: str, reason_code: str) -> None:
+        known = self._metrics.type(type)
+        self._metrics.dead(listener, known, reason(reason_code)).inc()
+        self._log.warning("dead letter", message_id=id, listener=listener, type=known, reason=reason(reason_code))
+
+    def circuit_changed(self, state: str, why: str) -> None:
+        self.circuit, self.why = state, why
+        self._metrics.circuit().set(CIRCUIT.get(state, 0))
+        tell = self._log.warning if state == "open" else self._log.info
+        tell("circuit " + state, circuit=state, detail=why)
+
+    def trouble(self, what: str, detail: str) -> None:
+        self._metrics.trouble(what).inc()
+        self._log.error("trouble, tried again later", check=what, detail=detail)
+
+
+class JournalWatch:
+    """Watches commits: called in the writer's thread."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._seconds, self._changes = metrics.commit_seconds(), metrics.commit_changes()
+
+    def __call__(self, seconds: float, changes: int) -> None:
+        self._seconds.observe(seconds)
+        self._changes.observe(changes)

@@ -1,0 +1,88 @@
+"""Which tables a message gets: the shipped ones (or mappings.path) with the overlays of all, listener and sender.
+
+Each distinct list of overlays is loaded and compiled once, whoever uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from hl7bridge import zone
+from hl7bridge.admission import sender_of
+from hl7bridge.config import Config, Listener, Sender
+from hl7bridge.hl7v2.header import Header
+from hl7bridge.mapping.mappings import Mappings, load_mappings
+
+Folders = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What translating a sender's messages needs. `zone` None: the tables' own; `charset_fallback` None: refuse."""
+
+    mappings: Mappings
+    zone: tzinfo | None
+    charset_fallback: str | None
+
+
+def wanted(config: Config) -> list[Folders]:
+    """Every list of overlays in use, the general one first; without what stands for all of them."""
+    found: dict[Folders, None] = {config.mappings.overlays: None}
+    for listener in config.listeners:
+        for sender in (None, *listener.senders):
+            found[overlays(config, listener, sender)] = None
+    return list(found)
+
+
+def overlays(config: Config, listener: Listener, sender: Sender | None = None) -> Folders:
+    """The folders laid over the tables, later ones over earlier ones."""
+    return (*config.mappings.overlays, *listener.overlays, *(sender.overlays if sender else ()))
+
+
+def load(config: Config, folders: Folders) -> Mappings:
+    """One set. Raises TablesError with every mistake."""
+    base = () if config.mappings.path is None else (config.mappings.path,)
+    shipped = config.mappings.path is None
+    return load_mappings(*base, *folders, shipped=shipped, settings=config.mappings.options)
+
+
+class TableSets:
+    """All sets of a configuration, and the choice for one message."""
+
+    def __init__(self, config: Config) -> None:
+        """Loads and compiles; takes seconds. Raises TablesError."""
+        self.sets = {folders: load(config, folders) for folders in wanted(config)}
+        self.general = Setting(self.sets[config.mappings.overlays], None, None)
+        self._listeners = {listener.name: listener for listener in config.listeners}
+        self._settings = {
+            (listener.name, sender): _setting(self.sets[overlays(config, listener, sender)], listener, sender)
+            for listener in config.listeners
+            for sender in (None, *listener.senders)
+        }
+
+    @property
+    def version(self) -> str:
+        """The version of the general set; sites with several see all in the log of the start."""
+        return self.general.mappings.version
+
+    @property
+    def types(self) -> frozenset[str]:
+        """`ADT^A01` … of all sets."""
+        return frozenset(f"{code}^{event}" for found in self.sets.values() for code, event in found.events)
+
+    def events(self, listener: Listener) -> frozenset[tuple[str, str]]:
+        """(message_code, trigger_event) pairs that the tables of one of the listener's senders handle."""
+        choices = (None, *listener.senders)
+        return frozenset().union(*(self._settings[listener.name, one].mappings.events for one in choices))
+
+    def setting(self, listener: str, header: Header) -> Setting:
+        """For a message that came in by `listener`. One that is no longer configured: the general set."""
+        place = self._listeners.get(listener)
+        return self._settings[listener, sender_of(header, place)] if place is not None else self.general
+
+
+def _setting(mappings: Mappings, listener: Listener, sender: Sender | None) -> Setting:
+    name = (sender.timezone if sender else None) or listener.timezone
+    charset = (sender.charset_fallback if sender else None) or listener.charset_fallback
+    return Setting(mappings, zone.named(name) if name else None, charset)

@@ -1,0 +1,157 @@
+"""What is to be done next: the journal's undelivered messages, read page by page into the lanes.
+
+What holds and why:
+
+- What waits for a later attempt is put back into its lanes before anything behind it is seen, so a restart keeps the
+  order of every patient.
+- A page may be older than what happened while it was read: what was settled meanwhile is not taken from it.
+- Another process (`hl7bridge dlq replay`) may turn dead letters into undelivered messages behind our back: once a
+  second the first page is looked at again, and in a long backlog one page further on in turn. Looking at more would
+  read the whole backlog every second.
+- Messages read but not started yet are kept up to `CACHE_MAX` bytes; beyond that they are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hl7bridge import reasons
+from hl7bridge.delivery.answer import RETRY_AFTER_MAX
+from hl7bridge.delivery.lanes import Item, Lanes
+from hl7bridge.journal.protocol import Entry, Filter, Journal, State
+from hl7bridge.worker.seams import Clock
+
+POLL = 1.0  # seconds between looks for what another process replayed or purged
+CACHE_MAX = 64 * 1024 * 1024
+
+UNHELD = frozenset({reasons.UNSUPPORTED_TYPE.code, reasons.UNSUPPORTED_EVENT.code})  # parked on arrival: hold no lane
+
+
+class Backlog:
+    """The lanes, filled from the journal. `hold`: a dead letter keeps its lanes closed until it is replayed or purged.
+
+    `longest`: seconds no pause exceeds, for a clock that was set while the daemon was down. Methods that read raise
+    JournalError.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, lanes: Lanes, *, hold: bool, longest: float) -> None:
+        self.lanes = lanes
+        self._journal, self._clock, self._hold = journal, clock, hold
+        self._longest = max(longest, RETRY_AFTER_MAX)
+        self._cache: dict[str, Entry] = {}
+        self._cached = 0
+        self._held: set[str] = set()
+        self._settled: set[str] = set()  # while a page is read
+        self._wakes = 0
+        self._sweep = 0
+        self._next_look = clock.monotonic()
+
+    async def restore(self) -> None:
+        """For the start: what waits, and what holds its lanes."""
+        now, wall = self._clock.monotonic(), self._clock.time()
+        async for entry in self._journal.find(Filter(states=(State.WAITING,))):
+            pause = min(max(entry.next_attempt - wall, 0.0), self._longest)
+            self.lanes.restore(_item(entry), due=now + pause)
+        if not self._hold:
+            return
+        async for entry in self._journal.find(Filter(states=(State.DEAD,))):
+            if self.holds(entry, entry.reason):
+                self.lanes.restore(_item(entry), held=True)
+                self._held.add(entry.id)
+
+    def appended(self) -> None:
+        """Something new is in the journal."""
+        self._wakes += 1
+        self.lanes.more_arrived()
+
+    async def read_more(self) -> bool:
+        """Reads a page if one is wanted; False: there is nothing to read now."""
+        after = self.lanes.next_scan()
+        if after is not None:
+            await self._read(after)
+            return True
+        now = self._clock.monotonic()
+        if now < self._next_look:
+            return False
+        if await self._look():
+            return True
+        self._next_look = now + POLL
+        return False
+
+    async def fetch(self, id: str) -> Entry | None:
+        """The message, if it is still to be delivered."""
+        entry = self._cache.pop(id, None)
+        if entry is not None:
+            self._cached -= len(entry.raw)
+        else:
+            entry = await self._journal.get(id)
+        return entry if entry is not None and entry.state in (State.RECEIVED, State.WAITING) else None
+
+    def holds(self, entry: Entry, reason: str) -> bool:
+        """Does this dead letter keep its lanes closed?"""
+        return self._hold and bool(entry.lanes) and reason not in UNHELD
+
+    def hold(self, id: str) -> None:
+        self._settled.add(id)
+        self._held.add(id)
+        self.lanes.hold(id)
+
+    def done(self, id: str) -> None:
+        """Delivered, dead, or gone."""
+        self._settled.add(id)
+        self.lanes.done(id)
+
+    async def _look(self) -> bool:
+        """The first page again, one further on, and the held ones. True: something was found, so look on at once."""
+        found, behind = await self._read(0)
+        if behind is None:
+            self._sweep = 0
+        else:
+            further, behind = await self._read(max(self._sweep, behind))
+            self._sweep = 0 if behind is None or behind >= self.lanes.tail else behind
+            found += further
+        for id in tuple(self._held):
+            await self._look_after(id)
+        return found > 0
+
+    async def _read(self, after: int) -> tuple[int, int | None]:
+        """A page behind `after` into the lanes. Returns how many were new, and its last seq, None at the end."""
+        wakes = self._wakes
+        self._settled.clear()
+        entries = await self._journal.claimable(self._clock.time(), after, self.lanes.page)
+        for entry in entries:
+            if entry.id in self._held and entry.id not in self._settled:
+                self._release(entry.id, replayed=True)
+        ended = len(entries) < self.lanes.page
+        taken = self.lanes.offer([_item(entry) for entry in entries], after, ended, self._settled)
+        if wakes != self._wakes:  # appended while the page was read: it may not be in it
+            self.lanes.more_arrived()
+        self._remember(entries)
+        return taken, None if ended else entries[-1].seq
+
+    def _remember(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            known = entry.id in self.lanes and not self.lanes.is_running(entry.id)
+            if known and entry.id not in self._cache and self._cached < CACHE_MAX:
+                self._cache[entry.id] = entry
+                self._cached += len(entry.raw)
+
+    async def _look_after(self, id: str) -> None:
+        entry = await self._journal.get(id)
+        if id not in self._held:
+            return
+        if entry is None or entry.state is State.DELIVERED:
+            self._release(id, replayed=False)
+        elif entry.state is not State.DEAD:
+            self._release(id, replayed=True)
+
+    def _release(self, id: str, *, replayed: bool) -> None:
+        self._held.discard(id)
+        if replayed:
+            self.lanes.free(id)
+        else:
+            self.lanes.done(id)
+
+
+def _item(entry: Entry) -> Item:
+    return Item(entry.seq, entry.id, entry.lanes)

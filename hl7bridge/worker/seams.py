@@ -1,0 +1,79 @@
+"""What the worker needs from others, as small as it can be: a translation, a clock, someone who is told.
+
+What holds: nothing an `Observer` is given comes from a message's fields but its type (MSH-9) and the listener's name;
+`why` and `detail` are made of statuses, FHIR's issue codes and our own words. All of it may be logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hl7bridge.journal.protocol import Entry, State
+
+
+class Translation(Protocol):
+    """A message translated: the bundle as JSON bytes, how many entries it has, the version of the tables."""
+
+    @property
+    def bundle(self) -> bytes: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def mapping_version(self) -> str: ...
+
+
+Translate = Callable[[Entry], Translation]  # raises MessageError where the message or the tables are at fault
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The end of a message, for now: DELIVERED, or DEAD with the code of a reason."""
+
+    state: State
+    reason: str
+
+
+class Clock(Protocol):
+    """`time`: seconds since the epoch, may jump; `monotonic`: seconds, may not; `rest`: until the event or the time."""
+
+    def time(self) -> float: ...
+    def monotonic(self) -> float: ...
+    async def rest(self, event: asyncio.Event, seconds: float) -> None: ...
+
+
+class SystemClock:
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def rest(self, event: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+
+class Observer:
+    """Is told what the worker does; does nothing itself. Times in seconds. Called in the event loop: must not block."""
+
+    def translated(self, id: str, listener: str, type: str, took: float) -> None: ...
+
+    def delivered(self, id: str, listener: str, type: str, waited: float, took: float) -> None:
+        """`waited`: since it was received; `took`: the request alone."""
+
+    def retried(self, id: str, listener: str, type: str, status: int, why: str, attempts: int, pause: float) -> None:
+        """`status`: HTTP, 0 without an answer; `attempts`: those that count against the message."""
+
+    def dead(self, id: str, listener: str, type: str, reason: str) -> None: ...
+
+    def circuit_changed(self, state: str, why: str) -> None:
+        """`state`: closed, open or half-open."""
+
+    def trouble(self, what: str, detail: str) -> None:
+        """Something of the bridge's own failed and is tried again: `what`: journal, dead-letters, message, bridge."""

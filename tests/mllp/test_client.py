@@ -1,0 +1,311 @@
+"""The MLLP sender against servers that misbehave (fault catalogue, section E)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_peer import PATIENCE, bench
+
+from hl7bridge.mllp.client import (
+    Mismatched,
+    MllpClient,
+    NoAnswer,
+    NotSent,
+    Reply,
+    control_id_of,
+    read_reply,
+)
+from hl7bridge.mllp.framing import Frame, Framer, frame
+
+Talk = Callable[["Talker"], Awaitable[None]]
+
+
+def message(control_id: str) -> bytes:
+    return f"MSH|^~\\&|A|B|C|D|20240101||ADT^A01|{control_id}|P|2.5\rPID|1\r".encode()
+
+
+def ack(control_id: str, code: str = "AA") -> bytes:
+    return f"MSH|^~\\&|C|D|A|B|20240101||ACK|X1|P|2.5\rMSA|{code}|{control_id}\r".encode()
+
+
+class Talker:
+    """The server's end of one connection, as its script sees it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._framer = Framer(1 << 20)
+        self._came: list[bytes] = []
+
+    async def message(self) -> bytes:
+        while not self._came:
+            data = await self.reader.read(65536)
+            if not data:
+                raise EOFError
+            self._came += [e.payload for e in self._framer.feed(data) if isinstance(e, Frame)]
+        return self._came.pop(0)
+
+    async def say(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+            await asyncio.sleep(0)
+
+    async def until_closed(self) -> None:
+        with contextlib.suppress(ConnectionError, EOFError):
+            while await self.reader.read(65536):
+                pass
+
+
+@contextlib.asynccontextmanager
+async def talking(*scripts: Talk) -> AsyncIterator[tuple[int, list[int]]]:
+    """A server whose n-th connection follows the n-th script; its port, and a list that grows with each connection."""
+    opened: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(1)
+        with contextlib.suppress(ConnectionError, EOFError, IndexError):
+            await scripts[len(opened) - 1](Talker(reader, writer))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], opened
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def answering(talker: Talker) -> None:
+    while True:
+        await talker.say(frame(ack(control_id_of(await talker.message()).decode())))
+
+
+async def test_a_message_gets_its_answer() -> None:
+    async with talking(answering) as (port, _), MllpClient("127.0.0.1", port) as client:
+        reply = await client.send(message("A1"))
+        assert (reply.ack_code, reply.control_id, reply.accepted) == (b"AA", b"A1", True)
+
+
+@pytest.mark.parametrize("code", ["AE", "AR", "CE", "CR", "XX", ""])
+async def test_a_code_that_is_not_positive_is_not_accepted(code: str) -> None:
+    async def refusing(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack("A1", code)))
+
+    async with talking(refusing) as (port, _), MllpClient("127.0.0.1", port) as client:
+        reply = await client.send(message("A1"))
+        assert not reply.accepted
+        assert reply.ack_code == code.encode()
+
+
+@pytest.mark.parametrize("other", ["A", "A11", "a1", "1", "B2", "", "A1 "])
+async def test_an_answer_to_another_control_id_is_never_ours(other: str) -> None:
+    async def confused(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack(other)))
+        await talker.until_closed()
+
+    async with talking(confused, answering) as (port, opened), MllpClient("127.0.0.1", port) as client:
+        with pytest.raises(Mismatched):
+            await client.send(message("A1"))
+        assert (await client.send(message("A2"))).control_id == b"A2"  # on a new connection
+        assert len(opened) == 2
+
+
+@pytest.mark.parametrize("answer", [b"", b"OK", b"MSH|^~\\&|||||||ACK|1|P|2.5\r", b"MSH", b"MSH \x00"])
+async def test_an_answer_that_is_no_acknowledgement_is_an_error(answer: bytes) -> None:
+    async def odd(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(answer))
+        await talker.until_closed()
+
+    async with talking(odd) as (port, _), MllpClient("127.0.0.1", port) as client:
+        with pytest.raises(Mismatched, match="no HL7 acknowledgement"):
+            await client.send(message("A1"))
+
+
+async def test_a_late_answer_is_not_taken_for_the_next_message() -> None:
+    late = asyncio.Event()
+
+    async def slow(talker: Talker) -> None:
+        await talker.message()
+        await late.wait()
+        await talker.say(frame(ack("A1")))
+
+    async with talking(slow, answering) as (port, opened), MllpClient("127.0.0.1", port, timeout=0.02) as client:
+        with pytest.raises(NoAnswer, match=r"did not answer within 0\.02 s"):
+            await client.send(message("A1"))
+        late.set()
+        assert (await client.send(message("A2"))).control_id == b"A2"
+        assert len(opened) == 2
+
+
+async def test_a_server_that_hangs_up_before_its_answer_is_no_answer() -> None:
+    async def hanging_up(talker: Talker) -> None:
+        await talker.message()
+
+    async with talking(hanging_up, answering) as (port, opened), MllpClient("127.0.0.1", port) as client:
+        with pytest.raises(NoAnswer, match="closed the connection before it answered"):
+            await client.send(message("A1"))
+        assert (await client.send(message("A1"))).accepted
+        assert len(opened) == 2
+
+
+async def test_an_answer_in_pieces_and_without_its_last_piece() -> None:
+    async def fragments(talker: Talker) -> None:
+        await talker.message()
+        block = frame(ack("A1"))
+        await talker.say(*(block[i : i + 1] for i in range(len(block))))
+        await talker.message()
+        await talker.say(frame(ack("A2"))[:-3])
+
+    async with talking(fragments) as (port, _), MllpClient("127.0.0.1", port) as client:
+        assert (await client.send(message("A1"))).accepted
+        with pytest.raises(NoAnswer):
+            await client.send(message("A2"))
+
+
+async def test_an_answer_without_cr_counts_when_the_server_closes_and_junk_around_one_is_ignored() -> None:
+    async def sloppy(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(b"junk" + frame(ack("A1")) + b"\njunk")
+        await talker.message()
+        await talker.say(frame(ack("A2"))[:-1])
+
+    async with talking(sloppy) as (port, _), MllpClient("127.0.0.1", port) as client:
+        assert (await client.send(message("A1"))).accepted
+        assert (await client.send(message("A2"))).accepted
+
+
+async def test_a_second_answer_to_an_answered_message_is_counted_and_harms_nothing() -> None:
+    async def twice(talker: Talker) -> None:
+        while True:
+            id = control_id_of(await talker.message()).decode()
+            await talker.say(frame(ack(id, "CA")), frame(ack(id, "AA")))
+
+    async with talking(twice) as (port, opened), MllpClient("127.0.0.1", port) as client:
+        for number in range(5):
+            assert (await client.send(message(f"A{number}"))).ack_code == b"CA"
+        assert client.extra_replies >= 4
+        assert len(opened) == 1
+
+
+async def test_messages_in_flight_side_by_side_get_their_own_answers() -> None:
+    async def backwards(talker: Talker) -> None:
+        ids = [control_id_of(await talker.message()).decode() for _ in range(4)]
+        await talker.say(*(frame(ack(id)) for id in reversed(ids)))
+
+    async with talking(backwards) as (port, opened), MllpClient("127.0.0.1", port, window=4) as client:
+        replies = await asyncio.gather(*(client.send(message(f"A{i}")) for i in range(4)))
+        assert [reply.control_id for reply in replies] == [b"A0", b"A1", b"A2", b"A3"]
+        assert len(opened) == 1  # and one socket, though four asked for it at once
+
+
+async def test_no_more_messages_are_in_flight_than_the_window_allows() -> None:
+    async def counting(talker: Talker) -> None:
+        for _ in range(3):
+            first = [await talker.message(), await talker.message()]
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not talker._came
+            await talker.say(*(frame(ack(control_id_of(m).decode())) for m in first))
+
+    async with talking(counting) as (port, _), MllpClient("127.0.0.1", port, window=2) as client:
+        replies = await asyncio.gather(*(client.send(message(f"A{i}")) for i in range(6)))
+        assert all(reply.accepted for reply in replies)
+
+
+async def test_when_the_sender_stops_waiting_the_answer_cannot_reach_another() -> None:
+    got = asyncio.Event()
+
+    async def slow(talker: Talker) -> None:
+        await talker.message()
+        got.set()
+        await talker.until_closed()
+
+    async with talking(slow, answering) as (port, _), MllpClient("127.0.0.1", port) as client:
+        sending = asyncio.create_task(client.send(message("A1")))
+        await got.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        assert (await client.send(message("A2"))).accepted
+
+
+async def test_closing_tells_the_messages_in_flight() -> None:
+    got = asyncio.Event()
+
+    async def slow(talker: Talker) -> None:
+        await talker.message()
+        got.set()
+        await talker.until_closed()
+
+    async with talking(slow) as (port, _):
+        client = MllpClient("127.0.0.1", port)
+        sending = asyncio.create_task(client.send(message("A1")))
+        await got.wait()
+        await client.close()
+        with pytest.raises(NoAnswer):
+            await sending
+
+
+async def test_a_server_that_is_not_there_is_named() -> None:
+    async with talking() as (port, _):
+        pass
+    async with MllpClient("127.0.0.1", port) as client:
+        with pytest.raises(NotSent, match=f"no connection to 127.0.0.1:{port}"):
+            await client.send(message("A1"))
+
+
+async def test_a_message_without_control_id_is_not_sent() -> None:
+    async with bench() as b, MllpClient("127.0.0.1", b.server.port) as client:
+        with pytest.raises(ValueError, match="MSH-10"):
+            await client.send(b"MSH|^~\\&|A\r")
+        assert client.connected_times == 0
+
+
+async def test_a_peer_that_does_not_read_is_no_answer() -> None:
+    stop = asyncio.Event()
+
+    async def deaf(talker: Talker) -> None:
+        talker.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await stop.wait()
+
+    async with talking(deaf) as (port, _), MllpClient("127.0.0.1", port, timeout=0.05) as client:
+        with pytest.raises(NoAnswer):
+            await asyncio.wait_for(client.send(message("A1") + b"x" * 30_000_000), PATIENCE)
+        stop.set()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (message("A1"), b"A1"),
+        (b"\xef\xbb\xbfMSH|^~\\&|A|B|C|D|1||ADT|\xfc\xff|P|2.5", b"\xfc\xff"),
+        (b"MSH#^~\\&#A#B#C#D#1##ADT#A|1#P#2.5\n", b"A|1"),
+        (b"MSH|^~\\&|A\rPID|1|2|3|4|5|6|7|8|9|10\r", b""),
+        (b"PID|1\r", b""),
+        (b"", b""),
+        (b"MSH", b""),
+    ],
+)
+def test_the_control_id_is_read_byte_for_byte(text: bytes, expected: bytes) -> None:
+    assert control_id_of(text) == expected
+
+
+@given(st.binary(max_size=80) | st.binary(max_size=40).map(lambda b: b"MSH|^~\\&|\rMSA|" + b))
+def test_any_bytes_are_a_reply_or_none(payload: bytes) -> None:
+    assert isinstance(read_reply(payload), Reply | None)
+    assert isinstance(control_id_of(payload), bytes)
+
+
+def test_a_reply_does_not_show_its_bytes() -> None:
+    reply = read_reply(ack("SENTINEL"))
+    assert reply is not None
+    assert "SENTINEL" not in repr(reply)

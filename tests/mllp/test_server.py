@@ -1,0 +1,465 @@
+"""The listener against a scripted peer: streams, order, limits, lifecycle (fault catalogue, sections A and C)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from typing import Any, cast
+
+import pytest
+from scripted_peer import PATIENCE, Echo, Recorder, bench, eventually, listener, refuse
+
+from hl7bridge.errors import UnavailableError
+from hl7bridge.mllp.framing import frame
+from hl7bridge.mllp.gate import Limits, Refusal
+from hl7bridge.mllp.observer import Observer
+from hl7bridge.mllp.peer import Peer
+from hl7bridge.mllp.server import MllpServer
+
+SOON = 0.02  # a deadline that a test lets pass
+
+
+async def test_one_message_is_answered() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"one"))
+        assert await peer.answer() == b"ACK one"
+        assert b.echo.seen == [b"one"]
+
+
+async def test_a_thousand_messages_on_one_connection_are_answered_in_order() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(b"".join(frame(b"%d" % i) for i in range(1000)))
+        assert [await peer.answer() for _ in range(1000)] == [b"ACK %d" % i for i in range(1000)]
+        assert b.echo.seen == [b"%d" % i for i in range(1000)]
+
+
+async def test_single_bytes_make_a_message() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(*(bytes([byte]) for byte in frame(b"slow")))
+        assert await peer.answer() == b"ACK slow"
+
+
+async def test_answers_wait_for_the_answer_before_them() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold 1") + frame(b"2") + frame(b"3"))
+        await eventually(lambda: len(b.echo.seen) == 3)
+        assert b.echo.seen == [b"hold 1", b"2", b"3"]  # handled side by side
+        b.echo.go.set()
+        assert [await peer.answer() for _ in range(3)] == [b"ACK hold 1", b"ACK 2", b"ACK 3"]
+
+
+async def test_a_message_that_is_due_no_answer_gets_none_and_the_next_gets_its_own() -> None:
+    async with bench() as b:
+        b.echo.answers[b"quiet"] = None
+        peer = await b.peer()
+        await peer.send(frame(b"quiet") + frame(b"loud"))
+        assert await peer.answer() == b"ACK loud"
+
+
+async def test_junk_before_between_and_behind_is_counted_and_ignored() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(b"junk" + frame(b"one") + b"xx" + frame(b"two") + b"yyy")
+        assert [await peer.answer(), await peer.answer()] == [b"ACK one", b"ACK two"]
+        assert [fact for fact in b.recorder.said if fact[0] == "junk"] == [("junk", 4), ("junk", 2), ("junk", 3)]
+
+
+async def test_fs_without_cr_is_answered_after_a_pause() -> None:
+    async with bench(limits=Limits(end_pause=0.005)) as b:
+        peer = await b.peer()
+        await peer.send(b"\x0bone\r\x1c")
+        assert await peer.answer() == b"ACK one\r"
+
+
+async def test_fs_without_cr_is_no_message_where_the_cr_is_required() -> None:
+    async with bench({"require_cr": True, "frame_timeout": SOON}) as b:
+        peer = await b.peer()
+        await peer.send(b"\x0bone\r\x1c")
+        assert await peer.closed()
+        assert b.echo.seen == []
+        assert ("dropped", "frame") in b.recorder.said
+
+
+async def test_a_message_cut_off_by_the_next_is_not_handled_and_the_next_is() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(b"\x0bhalf" + frame(b"whole"))
+        assert await peer.answer() == b"ACK whole"
+        assert b.echo.seen == [b"whole"]
+        assert ("broken", 4, "cut") in b.recorder.said
+
+
+async def test_an_fs_inside_a_payload_is_answered_negatively_in_its_place() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold 1") + b"\x0bbad\x1cbad\x1c\r" + frame(b"3"))
+        await b.recorder.until("broken", 7, "embedded-fs")
+        b.echo.go.set()
+        assert [await peer.answer() for _ in range(3)] == [b"ACK hold 1", b"NAK broken bad", b"ACK 3"]
+        assert b.echo.seen == [b"hold 1", b"3"]
+
+
+async def test_two_messages_and_a_half_then_fin_gives_two_answers() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold 1") + frame(b"hold 2") + b"\x0bhalf")
+        peer.half_close()
+        await b.recorder.until("broken", 4, "eof")
+        b.echo.go.set()
+        assert [await peer.answer(), await peer.answer()] == [b"ACK hold 1", b"ACK hold 2"]
+        assert await peer.closed()
+        assert ("unanswered", 1) not in b.recorder.said
+
+
+async def test_a_reset_in_the_middle_of_a_message_is_counted_and_nothing_is_handled() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(b"\x0bhalf a mess")
+        await b.recorder.until("opened")
+        await eventually(lambda: any(c._framer.in_frame for c in b.server._connections))
+        peer.reset()
+        await b.recorder.until("closed")
+        assert ("broken", 11, "eof") in b.recorder.said
+        assert b.echo.seen == []
+
+
+async def test_a_peer_that_is_gone_before_its_answer_is_counted_as_unanswered() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold 1"))
+        await b.recorder.until("frame", 6)
+        peer.reset()
+        await b.recorder.until("unanswered", 1)
+        b.echo.go.set()
+        other = await b.peer()
+        await other.send(frame(b"2"))
+        assert await other.answer() == b"ACK 2"
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_probe_that_connects_and_leaves_costs_nothing(how: str) -> None:
+    async with bench() as b:
+        for _ in range(10):
+            peer = await b.peer()
+            peer.reset() if how == "rst" else await peer.close()
+        await eventually(lambda: b.recorder.said.count(("closed",)) == 10)
+        assert set(b.recorder.said) == {("opened",), ("closed",)}
+        assert b.server.connections == 0
+
+
+async def test_a_message_too_large_is_refused_with_what_was_read_and_its_connection_closed() -> None:
+    async with bench({"max_message_bytes": 100}) as b:
+        peer, other = await b.peer(), await b.peer()
+        await peer.send(frame(b"first") + b"\x0bMSH" + b"x" * 200)
+        assert await peer.answer() == b"ACK first"
+        assert await peer.answer() == b"NAK too-large MSH"
+        await peer.send(b"x" * 5000, b"\x1c\r" + frame(b"never"))
+        assert await peer.closed()
+        await other.send(frame(b"x" * 100))
+        assert (await other.answer()).startswith(b"ACK xxx")
+        assert b.echo.seen == [b"first", b"x" * 100]
+
+
+async def test_a_megabyte_of_garbage_closes_the_connection() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        with contextlib.suppress(ConnectionError):
+            await peer.send(*[b"\xff" * 65536] * 16)
+        await b.recorder.until("dropped", "junk")
+        assert await peer.closed()
+
+
+async def test_garbage_without_a_block_does_not_hold_a_connection_for_the_idle_time() -> None:
+    async with bench({"frame_timeout": SOON}) as b:
+        peer = await b.peer()
+        await peer.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert await peer.closed()
+        assert ("dropped", "junk") in b.recorder.said
+
+
+async def test_a_sender_that_says_nothing_is_let_go_after_the_idle_time() -> None:
+    async with bench({"idle_timeout": SOON}) as b:
+        peer = await b.peer()
+        assert await peer.closed()
+        assert ("dropped", "idle") in b.recorder.said
+
+
+async def test_silence_after_a_message_counts_from_its_answer() -> None:
+    async with bench({"idle_timeout": SOON}) as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold"))
+        await b.recorder.until("frame", 4)
+        await asyncio.sleep(3 * SOON)
+        assert ("dropped", "idle") not in b.recorder.said  # we are late, not the peer
+        b.echo.go.set()
+        assert await peer.answer() == b"ACK hold"
+        assert await peer.closed()
+        assert ("dropped", "idle") in b.recorder.said
+
+
+@pytest.mark.parametrize("before", [b"", frame(b"first")], ids=["first message", "second message"])
+async def test_a_message_without_an_end_times_out_and_is_not_handled(before: bytes) -> None:
+    async with bench({"frame_timeout": SOON}) as b:
+        peer = await b.peer()
+        await peer.send(before + b"\x0bMSH|never ends\r")
+        if before:
+            assert await peer.answer() == b"ACK first"
+        assert await peer.closed()
+        assert ("dropped", "frame") in b.recorder.said
+        assert ("broken", 15, "eof") in b.recorder.said
+        assert len(b.echo.seen) == bool(before)
+
+
+async def test_a_message_that_trickles_in_for_ever_is_cut_off() -> None:
+    async with bench({"frame_timeout": 5, "total_frame_timeout": 2 * SOON}) as b:
+        peer = await b.peer()
+        await peer.send(b"\x0b")
+        async with asyncio.timeout(PATIENCE):
+            with contextlib.suppress(ConnectionError):
+                while ("dropped", "total-frame") not in b.recorder.said:
+                    await peer.send(b"x")
+                    await asyncio.sleep(SOON / 10)
+        assert await peer.closed()
+
+
+async def test_a_peer_that_never_reads_its_answers_is_not_read_and_cut_off() -> None:
+    async with bench({"frame_timeout": SOON}, Limits(in_flight=4)) as b:
+        b.echo.answers[b"big"] = b"x" * 3_000_000
+        peer = await b.peer()
+        cast(asyncio.Transport, peer.writer.transport).pause_reading()
+        with contextlib.suppress(ConnectionError):
+            await peer.send(*[frame(b"big")] * 20)
+        await b.recorder.until("dropped", "unread")
+        await b.recorder.until("closed")
+        assert len(b.echo.seen) < 20  # what it would not read the answers of was not taken either
+        other = await b.peer()
+        await other.send(frame(b"2"))
+        assert await other.answer() == b"ACK 2"
+
+
+async def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
+    async with bench(limits=Limits(in_flight=8)) as b:
+        peer = await b.peer()
+        await peer.send(b"".join(frame(b"hold %d" % i) for i in range(100)))
+        await b.recorder.until("frame", 6)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(b.echo.seen) == 8
+        b.echo.go.set()
+        assert [await peer.answer() for _ in range(100)] == [b"ACK hold %d" % i for i in range(100)]
+
+
+async def test_bytes_in_flight_are_limited_too_but_one_large_message_passes() -> None:
+    async with bench(limits=Limits(in_flight_bytes=1000)) as b:
+        peer = await b.peer()
+        large = b"hold" + b"x" * 300_000
+        sending = asyncio.create_task(peer.send(frame(large), frame(large)))
+        await b.recorder.until("frame", len(large))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(b.echo.seen) == 1
+        b.echo.go.set()
+        await sending
+        assert [await peer.answer(), await peer.answer()] == [b"ACK " + large] * 2
+
+
+async def test_sixteen_mebibytes_pass() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        payload = b"MSH" + b"x" * (16 * 1024 * 1024 - 3)
+        b.echo.answers[payload] = b"taken"
+        await peer.send(frame(payload))
+        assert await peer.answer() == b"taken"
+
+
+async def test_a_connection_past_the_limit_is_closed_and_its_slot_is_free_again() -> None:
+    async with bench({"max_connections": 2}) as b:
+        one, two = await b.peer(), await b.peer()
+        await one.send(frame(b"1"))
+        await two.send(frame(b"2"))
+        assert [await one.answer(), await two.answer()] == [b"ACK 1", b"ACK 2"]
+        three = await b.peer()
+        assert await three.closed()
+        assert b.recorder.said.count(("refused",)) == 1
+        one.reset()
+        await b.recorder.until("closed")
+        four = await b.peer()
+        await four.send(frame(b"4"))
+        assert await four.answer() == b"ACK 4"
+
+
+async def test_two_senders_interleaved_byte_by_byte_get_their_own_answers() -> None:
+    async with bench() as b:
+        one, two = await b.peer(), await b.peer()
+        for x, y in zip(frame(b"aaa"), frame(b"bbb"), strict=True):
+            await one.send(bytes([x]))
+            await two.send(bytes([y]))
+        assert [await two.answer(), await one.answer()] == [b"ACK bbb", b"ACK aaa"]
+
+
+async def test_a_handler_that_raises_is_answered_negatively_and_the_next_message_is_taken() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"boom") + frame(b"fine"))
+        assert [await peer.answer(), await peer.answer()] == [b"NAK failed boo", b"ACK fine"]
+        assert ("failed", "ValueError") in b.recorder.said
+
+
+async def test_when_not_even_a_refusal_can_be_made_the_connection_ends() -> None:
+    def broken(head: bytes, refusal: Refusal, peer: Peer) -> bytes:
+        raise KeyError("x")
+
+    async with bench(refusing=broken) as b:
+        peer = await b.peer()
+        await peer.send(frame(b"boom"))
+        assert await peer.closed()
+        assert ("dropped", "failed") in b.recorder.said
+
+
+class Raising(Observer):
+    """Every method raises."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+async def test_an_observer_that_raises_does_not_break_receiving() -> None:
+    async def handle(payload: bytes, peer: Peer) -> bytes:
+        return b"ACK"
+
+    server = MllpServer(listener(), handle, refuse, Raising())
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"junk" + frame(b"one"))
+    assert await reader.readuntil(b"\x1c\r") == frame(b"ACK")
+    writer.close()
+    await writer.wait_closed()
+    await server.drain(PATIENCE)
+    assert server.observer_failures >= 3
+
+
+async def test_draining_answers_what_came_whole_and_takes_nothing_more() -> None:
+    async with bench() as b:
+        busy, idle, half = await b.peer(), await b.peer(), await b.peer()
+        await busy.send(frame(b"hold 1") + frame(b"2"))
+        await half.send(b"\x0bhalf")
+        await b.recorder.until("frame", 1)
+        draining = asyncio.create_task(b.server.drain(PATIENCE))
+        await b.recorder.until("dropped", "drain")
+        assert await idle.closed()
+        assert await half.closed()
+        with contextlib.suppress(ConnectionError):
+            await half.send(b"more\x1c\r")
+            await busy.send(frame(b"late"))
+        b.echo.go.set()
+        assert [await busy.answer(), await busy.answer()] == [b"ACK hold 1", b"ACK 2"]
+        assert await busy.closed()
+        for peer in (busy, half):
+            await peer.close()
+        assert await draining == 0
+        assert b.echo.seen == [b"hold 1", b"2"]
+        with pytest.raises(OSError):
+            await b.peer()
+
+
+async def test_draining_cuts_off_what_does_not_end_in_time() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold"))
+        await b.recorder.until("frame", 4)
+        assert await b.server.drain(SOON) == 1
+        assert await peer.closed()
+        assert ("unanswered", 1) in b.recorder.said
+
+
+async def test_draining_waits_for_a_message_whose_sender_is_gone() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"hold"))
+        await b.recorder.until("frame", 4)
+        peer.reset()
+        await b.recorder.until("closed")
+        draining = asyncio.create_task(b.server.drain(PATIENCE))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not draining.done()
+        b.echo.go.set()
+        assert await draining == 0
+
+
+async def test_a_remote_close_while_idle_leaves_no_work_behind() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await b.recorder.until("opened")
+        peer.half_close()
+        await b.recorder.until("closed")
+        assert b.server.connections == 0
+        assert await peer.closed()
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with bench() as b:
+        second = MllpServer(listener(port=b.server.port, name="lab"), b.echo, refuse)
+        with pytest.raises(UnavailableError, match=f"listener lab cannot listen on 127.0.0.1:{b.server.port}"):
+            await second.start()
+        await second.drain(PATIENCE)
+
+
+async def test_a_host_that_is_unknown_is_named() -> None:
+    server = MllpServer(listener(host="no-such-host.invalid"), Echo(), refuse)
+    with pytest.raises(UnavailableError, match=r"cannot listen on no-such-host\.invalid"):
+        await server.start()
+
+
+async def test_running_out_of_file_descriptors_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncio.constants.ACCEPT_RETRY_DELAY", 0.01)
+    complaints: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    async with bench() as b:
+        waiting = socket.socket()
+        waiting.setblocking(False)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        top = max(int(name) for name in os.listdir("/dev/fd") if name.isdigit())  # noqa: PTH208 - numbers, not files
+        held: list[int] = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (top + 2, hard))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.dup(0))
+            await loop.sock_connect(waiting, ("127.0.0.1", b.server.port))
+            await eventually(lambda: bool(complaints))
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await loop.sock_sendall(waiting, frame(b"one"))
+        async with asyncio.timeout(PATIENCE):
+            assert await loop.sock_recv(waiting, 100) == frame(b"ACK one")
+        waiting.close()
+        await b.recorder.until("closed")
+    assert "out of system resource" in complaints[0]
+
+
+def test_a_peer_is_called_by_its_certificate_or_its_address() -> None:
+    assert Peer("192.0.2.1", 5, "lab.example.org").name == "lab.example.org"
+    assert Peer("192.0.2.1", 5).name == "192.0.2.1"
+
+
+async def test_nothing_a_recorder_sees_holds_payload_bytes() -> None:
+    recorder = Recorder()
+    for event in [b"\x0bSENT\x1cINEL\x1c\r", frame(b"SENTINEL"), b"SENTINEL"]:
+        async with bench() as b:
+            b.server._observer = recorder
+            peer = await b.peer()
+            await peer.send(event)
+            peer.half_close()
+            await peer.closed()
+    assert "SENT" not in repr(recorder.said)

@@ -1,0 +1,21 @@
+"""Ports for a whole house."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+
+@pytest.fixture
+def ports() -> tuple[int, int, int]:
+    """Three TCP ports of the loopback interface that are free now."""
+    probes = [socket.socket() for _ in range(3)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        first, second, third = (probe.getsockname()[1] for probe in probes)
+        return first, second, third
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,71 @@
+"""Every bundle is valid: the corpus, the feed and the samples through `translate`, judged by the official validator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from hl7bridge import load_mappings, translate
+from hl7bridge.errors import MessageError
+from hl7bridge.hl7v2.batch import split
+
+ZONE = ZoneInfo("Europe/Vienna")
+Validate = Callable[[bytes], dict[str, Any]]
+SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+
+
+def _translated(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """(name, bundle) of everything that translates; prints the share and the reasons of the rest."""
+    mappings = load_mappings()
+    reasons: Counter[str] = Counter()
+    for file in files:
+        for piece in split(file.read_bytes()):
+            try:
+                bundle = translate(piece.raw, mappings, zone=ZONE, charset_fallback="cp1252").bundle
+            except MessageError as error:
+                reasons[error.reason.code] += 1
+            else:
+                reasons["translated"] += 1
+                yield f"{file.name}#{piece.number}", bundle
+    total = sum(reasons.values())
+    print(f"\n{total} messages: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+
+
+def _judged(validate: Validate, files: list[Path]) -> tuple[int, list[str]]:
+    wrong, count = [], 0
+    for name, bundle in _translated(files):
+        count += 1
+        verdict = validate(bundle)
+        if verdict["fatal"] or verdict["error"] or verdict["dangling_urn_refs"]:
+            what = {f"{issue['at']}: {issue['text']}"[:300] for issue in verdict["issues"]}
+            wrong.append(f"{name}: {verdict['dangling_urn_refs']} dangling; " + "; ".join(sorted(what)))
+    return count, wrong
+
+
+@pytest.mark.servers
+def test_every_sample_gives_a_bundle_that_the_official_validator_accepts(validator: Validate) -> None:
+    count, wrong = _judged(validator, sorted(SAMPLES.glob("*.hl7")))
+    assert count >= 20
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.servers
+@pytest.mark.corpus
+def test_every_corpus_message_gives_a_valid_bundle_or_a_named_reason(validator: Validate, corpus: Path) -> None:
+    count, wrong = _judged(validator, sorted((corpus / "messages").glob("*.hl7")))
+    assert count >= 60
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.servers
+@pytest.mark.corpus
+@pytest.mark.slow
+def test_every_message_of_the_feed_gives_a_valid_bundle_or_a_named_reason(validator: Validate, corpus: Path) -> None:
+    count, wrong = _judged(validator, [corpus / "simhospital_sample.hl7"])
+    assert count >= 1200
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])
