@@ -114,12 +114,11 @@ def codec_of(name: str) -> str | None:
 @lru_cache(maxsize=256)
 def fallback_codec(name: str) -> str:
     """The codec for a configured `charset_fallback`: a name of table 0211 or of Python. ValueError for another."""
-    known = codec_of(name) if name.strip() else None
-    if known:
+    if _SIGNS.sub("", name.upper()) and (known := codec_of(name)):
         return known
     try:
         info = codecs.lookup(name)
-        b"".decode(info.name)  # refuses codecs that are not for text
+        b"A".decode(info.name)  # refuses codecs that are not for text
     except (LookupError, ValueError):
         raise ValueError("charset_fallback names no known character set") from None
     return info.name
