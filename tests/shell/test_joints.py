@@ -33,7 +33,7 @@ class Told:
     def parked(self, id: str) -> None:
         self.notes.append(f"parked {id}")
 
-    async def delivered(self, id: str, timeout: float) -> Settled | None:
+    async def delivered(self, id: str, timeout: float) -> Settled | None:  # noqa: ASYNC109
         self.notes.append(f"waited {timeout:g} s for {id}")
         return self._settled
 
