@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 Translated = Callable[[bytes], Awaitable[MessageError | None]]
 # `ack: delivered`: returns None when the message of this id is delivered, its reason when it is dead
 Delivered = Callable[[str], Awaitable[Reason | None]]
-Check = Callable[[bytes], "Sequence[Finding]"]
+# the findings of `validate`, given a message and its sender's charset_fallback; may block
+Check = Callable[[bytes, str | None], "Sequence[Finding]"]
 
 NO_ANSWER: Final = "none"  # in place of an ack_code when the sender asked for no answer
 BY_CONDITION: Final = {  # table 0357 -> the reason that a finding of `validate: reject` earns
@@ -57,6 +58,7 @@ BY_CONDITION: Final = {  # table 0357 -> the reason that a finding of `validate:
         reasons.TABLE_VALUE_NOT_FOUND,
         reasons.VALUE_TOO_LONG,
         reasons.CARDINALITY,
+        reasons.UNSUPPORTED_VERSION,
     )
 }
 REFUSALS: Final = {
@@ -203,7 +205,7 @@ class Intake:
         fallback = (sender and sender.charset_fallback) or self.listener.charset_fallback
         message = parse(raw, charset_fallback=fallback)
         if self._check is not None:
-            await self._validate(raw, header)
+            await self._validate(raw, header, fallback)
         if self._translated is not None and parked is None and self.listener.ack == "translated":
             error = await self._translated(raw)
             if error is not None:
@@ -226,15 +228,16 @@ class Intake:
             detail=parked.sentence if parked else "",
         )
 
-    async def _validate(self, raw: bytes, header: Header) -> None:
+    async def _validate(self, raw: bytes, header: Header, fallback: str | None) -> None:
         assert self._check is not None
-        findings = await asyncio.to_thread(self._check, raw)
+        findings = await asyncio.to_thread(self._check, raw, fallback)
         errors = [finding for finding in findings if finding.severity == "E"]
         if errors:
             self._tell(IntakeObserver.findings, type_of(header), len(errors))
         if errors and self.listener.validate_ == "reject":
             first = errors[0]
-            raise PeerError(BY_CONDITION[first.condition], first.text, first.location)
+            reason = BY_CONDITION.get(first.condition, reasons.SEGMENT_SEQUENCE)
+            raise PeerError(reason, first.text, first.location)
 
     async def _stored(self, verdict: _Verdict) -> bytes | None:
         """Makes the message durable, then answers it. Never raises."""

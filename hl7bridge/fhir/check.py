@@ -110,4 +110,5 @@ class Checker:
 
 
 def _all_in(value: Any, codes: frozenset[str]) -> bool:
-    return all(part in codes for part in value) if isinstance(value, list) else value in codes
+    """A place without a value (null, beside an extension) is allowed in a list."""
+    return all(part is None or part in codes for part in value) if isinstance(value, list) else value in codes

@@ -100,7 +100,7 @@ class Identities:
         )
 
     def plain(self, value: Any) -> Any:
-        """A value for comparison: references by the key of what they mean, decimals by their digits."""
+        """A value for comparison: references by the key of what they mean."""
         if isinstance(value, dict):
             target = self._targets.get(id(value))
             if target is not None:
@@ -108,8 +108,6 @@ class Identities:
             return {name: self.plain(part) for name, part in value.items()}
         if isinstance(value, list):
             return [self.plain(part) for part in value]
-        if isinstance(value, orjson.Fragment):
-            return value.contents if isinstance(value.contents, str) else value.contents.decode()
         return value
 
 

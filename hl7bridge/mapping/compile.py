@@ -291,7 +291,15 @@ class RowCompiler:
 
             return system
         text = reader(self.row.source, self.table, self.own)
+        if name == "base64":
+            encoding = reader(self._before(), self.table, self.own)
+            return lambda ctx: function(text(ctx), encoding(ctx)) if text(ctx) else ""
         return lambda ctx: function(text(ctx)) if text(ctx) else ""
+
+    def _before(self) -> Ref:
+        """The component before the row's own: ED.4 names the encoding of ED.5."""
+        source = self.row.source
+        return Ref(source.root, (*source.parts[:-1], source.parts[-1] - 1))
 
     # -- the three kinds of row -----------------------------------------------------------------------------------
 

@@ -128,8 +128,6 @@ def _plain(value: Any, targets: Mapping[int, Resource]) -> Any:
         return {name: _plain(part, targets) for name, part in value.items()}
     if isinstance(value, list):
         return [_plain(part, targets) for part in value]
-    if isinstance(value, orjson.Fragment):
-        return value.contents if isinstance(value.contents, str) else value.contents.decode()
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

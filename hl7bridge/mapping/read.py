@@ -6,7 +6,7 @@ table exist, fit and agree is the checker's question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from hl7bridge.fhir.model import closest
@@ -150,6 +150,7 @@ class TableReader(Reader):
         rows = self.fields(node.get("rows"), "`rows`")
         if "rows" not in node.entries:
             self.mistakes.add(node.place, "the word `rows` is missing")
+        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
         return Table(
             name=name,
             kind="segment" if file.folder == "segments" else "datatype",
@@ -157,8 +158,8 @@ class TableReader(Reader):
             target=target,
             variant=variant,
             rows=tuple(self._rows(rows)) if rows else (),
-            unmapped={k: why for k, (_, why) in self.reasons(node.get("unmapped"), "`unmapped`").items()},
-            unmapped_places={k: at for k, (at, _) in self.reasons(node.get("unmapped"), "`unmapped`").items()},
+            unmapped={key: why for key, (_, why) in unmapped.items()},
+            unmapped_places={key: at for key, (at, _) in unmapped.items()},
             examples=tuple(self._examples(node.get("examples"))),
             place=node.place,
         )
@@ -275,7 +276,3 @@ def plain(node: Node | None) -> object:
     if isinstance(node, Items):
         return [plain(item) for item in node.items]
     return node.text if node else None
-
-
-def keyed(places: Mapping[str, tuple[Place, Node]]) -> Mapping[str, Place]:
-    return {key: place for key, (place, _) in places.items()}

@@ -68,6 +68,26 @@ def many(name: str, label: str, counts: bool, start: tuple[tuple[str, str], ...]
     return hop
 
 
+def beside_one_of_many(name: str, label: str, counts: bool) -> Hop:
+    """Beside one of several primitives: `_given` has a place for each of `given`, null where there is nothing."""
+
+    def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
+        values: list[Any] = node.get(name, [])
+        beside: list[Any] = node.setdefault("_" + name, [])
+        key = (id(node), name, label, rep if counts else 0)
+        index = ctx.slots.get(key)
+        if index is None:
+            index = ctx.slots[key] = max(len(values), len(beside))
+            if values:
+                values.extend([None] * (index + 1 - len(values)))
+        beside.extend([None] * (index + 1 - len(beside)))
+        if beside[index] is None:
+            beside[index] = {}
+        return beside[index], resource
+
+    return hop
+
+
 def behind(type: str) -> Hop:
     """From a Reference element to the body of the resource it leads to."""
 
@@ -148,11 +168,10 @@ class _Walker:
         """The carrier of an extension: `_birthDate` beside a primitive, the element itself otherwise."""
         if self.pending is None:
             return
-        element, _, _ = self.pending
+        element, label, counts = self.pending
         if element.is_primitive:
-            if element.many:
-                raise PathError(f"{element.name} repeats: an extension cannot be put on one of several primitives")
-            self.hops.append(one("_" + element.name))
+            hop = beside_one_of_many(element.name, label, counts) if element.many else one("_" + element.name)
+            self.hops.append(hop)
             self.pending = None
         else:
             self._flush()
@@ -191,11 +210,13 @@ def put_primitive(
         key = slot(node, target, rep)
         values = node.setdefault(target.name, [])
         index = ctx.slots.get(key)
+        beside = node.get("_" + target.name, ())
         if index is None:
-            ctx.slots[key] = index = len(values)
-            values.append(value)
-        else:
-            values[index] = value
+            ctx.slots[key] = index = max(len(values), len(beside))
+        values.extend([None] * (max(index + 1, len(beside)) - len(values)))
+        values[index] = value
+        if beside:
+            beside.extend([None] * (len(values) - len(beside)))
         _record(ctx, values, index, origin)
     else:
         node[target.name] = value
@@ -203,13 +224,17 @@ def put_primitive(
 
 
 def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, origin: Origin | None) -> bool:
-    """An extension in place of a value (`_status`), where the element occurs once; False where that cannot be said."""
-    if target.many:
-        return False
+    """An extension in place of a value: `_status`, or a place in `_category`."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
-    node.setdefault("_" + target.name, {}).setdefault("extension", []).append(extension)
-    _record(ctx, node, target.name, origin)
+    if target.many:
+        carrier = beside_one_of_many(target.name, target.label, target.counts_here)(ctx, node, resource, rep)[0]
+    else:
+        carrier = node.setdefault("_" + target.name, {})
+    held = carrier.setdefault("extension", [])
+    if all(other["url"] != extension["url"] for other in held):
+        held.append(extension)
+        _record(ctx, carrier, "extension", origin)
     return True
 
 

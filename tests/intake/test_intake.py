@@ -276,7 +276,7 @@ async def test_an_observer_that_raises_changes_nothing() -> None:
 async def test_messages_of_one_connection_are_stored_in_order_though_the_first_is_checked_slowly() -> None:
     slow = threading.Event()
 
-    def check(raw: bytes) -> Sequence[Finding]:
+    def check(raw: bytes, fallback: str | None) -> Sequence[Finding]:
         if b"|C1|" in raw:
             slow.wait(5)
         return []
@@ -310,15 +310,27 @@ FINDINGS = [
 
 
 async def test_validation_refuses_at_its_first_error_or_only_counts() -> None:
-    strict = Desk({"validate": "reject"}, check=lambda raw: FINDINGS)
+    strict = Desk({"validate": "reject"}, check=lambda raw, fallback: FINDINGS)
     answer = await strict.give(message())
     assert answer is not None
     assert b"ERR||PID^1^5|101^Required field missing^HL70357|E||||PID-5 is required" in answer
     assert strict.journal.came == []
-    lenient = Desk({"validate": "warn"}, check=lambda raw: FINDINGS)
+    lenient = Desk({"validate": "warn"}, check=lambda raw, fallback: FINDINGS)
     assert await lenient.codes(message()) == ("AA", "C1", "")
     assert ("findings", "ADT^A01", 1) in lenient.notes.said
-    assert await Desk({"validate": "reject"}, check=lambda raw: FINDINGS[:1]).codes(message()) == ("AA", "C1", "")
+    assert await Desk({"validate": "reject"}, check=lambda raw, fallback: FINDINGS[:1]).codes(message()) == (
+        "AA",
+        "C1",
+        "",
+    )
+
+
+async def test_validation_by_the_profiles_refuses_what_lacks_a_required_segment() -> None:
+    desk = Desk({"validate": "reject", "senders": ({"application": "OLD", "charset_fallback": "cp1252"},)})
+    assert await desk.codes(message()) == ("AE", "C1", "100")  # no PV1
+    whole = message(pid="PID|1||7||Name^Given\rPV1|1|I")
+    assert await desk.codes(whole) == ("AA", "C1", "")
+    assert await desk.codes(message(pid=f"PID|1||7||{chr(0xE4)}\rPV1|1|I", sender="OLD")) == ("AA", "C1", "")
 
 
 async def test_what_the_tables_cannot_translate_is_refused_where_the_answer_waits_for_that() -> None:
