@@ -288,7 +288,7 @@ class Worker:
         version = translation.mapping_version
         await self._write_down(Change(entry.id, State.DELIVERED, tries.attempts, mapping_version=version, at=now))
         if entry.replays:
-            await self.letterbox.remove(entry.id)
+            await self.letterbox.remove(entry.id, entry.received_at)
         waited = max(now - entry.received_at, 0.0)
         self._tell(lambda: self._observer.delivered(entry.id, entry.listener, entry.type, waited, took))
         self._end(entry.id, Settled(State.DELIVERED, ""))
