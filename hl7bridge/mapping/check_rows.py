@@ -97,9 +97,9 @@ class RowCheck:
         if table.kind != "segment" or table.place.file in self.broken:
             return
         numbers = [field.number for field in self.refs.standard.fields(table.source)]
-        missing = [f"{table.source}-{number}" for number in numbers if number not in said and number not in read]
+        missing = _runs(table.source, [number for number in numbers if number not in said and number not in read])
         if missing:
-            stand = "stands" if len(missing) == 1 else "stand"
+            stand = "stands" if len(missing) == 1 and " to " not in missing[0] else "stand"
             names = listed(missing, "and")
             self.mistakes.add(table.place, f"{names} {stand} neither in `rows` nor in `unmapped` of {table.name}")
 
@@ -393,6 +393,21 @@ class RowCheck:
 def _always(landings: list[tuple[Row, Landing]]) -> Iterator[tuple[Row, Landing]]:
     """The rows that depend on nothing but their field."""
     return ((row, landing) for row, landing in landings if row.when is None and row.option is None)
+
+
+def _runs(segment: str, numbers: list[int]) -> list[str]:
+    """`PID-1`, `PID-4 to PID-9`: three and more in a row are written as one."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    named: list[str] = []
+    for run in runs:
+        ends = f"{segment}-{run[0]} to {segment}-{run[-1]}"
+        named += [ends] if len(run) > 2 else [f"{segment}-{number}" for number in run]
+    return named
 
 
 def _seen(row: Row, from_row: Row) -> str:

@@ -216,7 +216,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`subject: Patient#patient`, or on another resource of the message: `DiagnosticReport#report.result: Observation#result`."""
+    """`subject: Patient#patient`, or on another resource: `DiagnosticReport#report.result: Observation#result`."""
 
     on: Label | None  # None: the resource this use makes
     path: Path

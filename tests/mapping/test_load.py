@@ -111,6 +111,11 @@ def test_the_version_is_a_hash_of_names_bytes_and_settings(tmp_path: Path, good:
     same = load_tables(copy, shipped=False)
     assert same.version == good.version and len(same.version) == 12
     assert load_tables(copy, shipped=False, settings={"ssn-country": "other"}).version != same.version
+    options = copy / "options.yaml"
+    text = options.read_text()
+    options.write_text(text.replace("PID-19 holds", "PID-19 keeps"))  # as many bytes as before
+    assert load_tables(copy, shipped=False).version != same.version
+    options.write_text(text)
     (copy / "codes" / "MaritalStatus.yaml").rename(copy / "codes" / "Marital.yaml")
     text = (copy / "codes" / "Marital.yaml").read_text().replace("codes: MaritalStatus", "codes: Marital")
     (copy / "codes" / "Marital.yaml").write_text(text)
