@@ -26,6 +26,7 @@ from hl7bridge.mllp.framing import Event, Frame, Framer, frame
 
 MAX_REPLY_BYTES: Final = MEBIBYTE
 REMEMBERED: Final = 256  # control ids whose second answer is recognised
+_BEFORE_MSH: Final = b" \t\r\n\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
 POSITIVE: Final = (b"AA", b"CA")
 
 
@@ -57,10 +58,10 @@ class Reply:
 
 def control_id_of(message: bytes) -> bytes:
     """MSH-10 byte for byte; b"" when there is none."""
-    start = message.find(b"MSH")
-    if start < 0:
+    message = message.lstrip(_BEFORE_MSH)
+    if not message.startswith(b"MSH"):
         return b""
-    header = _first_line(message[start:])
+    header = message.replace(b"\n", b"\r").split(b"\r", 1)[0]
     fields = header.split(header[3:4] or b"|")
     return fields[9] if len(fields) > 9 else b""  # MSH-1 is the separator itself, so MSH-10 is the tenth piece
 
@@ -78,10 +79,6 @@ def read_reply(payload: bytes) -> Reply | None:
             fields = line.split(separator)
             return Reply(fields[1].strip(), fields[2] if len(fields) > 2 else b"", payload)
     return None
-
-
-def _first_line(message: bytes) -> bytes:
-    return message.replace(b"\n", b"\r").split(b"\r", 1)[0]
 
 
 class MllpClient:

@@ -65,6 +65,7 @@ def test_the_first_set_counts_and_japanese_ones_join_ascii(names: tuple[str, ...
     [
         (b"MSH|a", [], "MSH|a", "ascii", ""),
         (b"MSH|a", ["UNICODE UTF-8"], "MSH|a", "utf-8", ""),
+        (b"MSH|a", ["UNICODE UTF-16"], "MSH|a", "utf-8", charset.UTF8_UNDECLARED),
         (b"MSH|a", ["x"], "MSH|a", "ascii", charset.UNKNOWN_NAME),
         ("MSH|ü".encode(), ["UTF-8"], "MSH|ü", "utf-8", ""),
         ("MSH|ü".encode(), [], "MSH|ü", "utf-8", charset.UTF8_UNDECLARED),

@@ -1,4 +1,5 @@
 import traceback
+from pathlib import Path
 
 import hl7
 import pytest
@@ -205,6 +206,16 @@ def test_fields_come_back_as_they_were_sent(fields: list[str]) -> None:
     assert parsed.segments[1].fields[1:] == (fields or [""])
 
 
+@given(
+    st.sampled_from(
+        ["8859/1", "UTF-8", "~ISO IR87", "ISO IR159", "GB 18030-2000", "BIG-5", "KS X 1001", "x", "UNICODE"]
+    ),
+    st.binary(),
+)
+def test_any_bytes_under_any_declared_set_are_a_message_or_a_named_error(name: str, raw: bytes) -> None:
+    _read_all(b"MSH|^~\\&|||||||ADT^A01|7|P|2.5||||||" + name.encode() + b"\rPID|" + raw)
+
+
 def _read_all(raw: bytes) -> None:
     try:
         parsed = parse(raw)
@@ -221,7 +232,7 @@ def _read_all(raw: bytes) -> None:
 @pytest.mark.corpus
 @needs_corpus
 @pytest.mark.parametrize("path", corpus_files(), ids=lambda path: path.stem)
-def test_every_real_message_parses_or_is_refused_by_name(path) -> None:  # type: ignore[no-untyped-def]
+def test_every_real_message_parses_or_is_refused_by_name(path: Path) -> None:
     refused = {"ipf_a40_latin1_undeclared": CHARSET, "own_adt_a01_cp1252_undeclared": CHARSET}
     for piece in split(path.read_bytes()):
         if path.stem in refused:
@@ -245,7 +256,7 @@ def test_the_whole_feed_parses() -> None:
 @pytest.mark.corpus
 @needs_corpus
 @pytest.mark.parametrize("path", corpus_files(), ids=lambda path: path.stem)
-def test_python_hl7_reads_the_same_fields(path) -> None:  # type: ignore[no-untyped-def]
+def test_python_hl7_reads_the_same_fields(path: Path) -> None:
     """A second opinion, on what both can read: python-hl7 knows neither continuation lines nor mixed line ends."""
     if path.stem in ("own_oru_raw_linebreak", "cosyte_mixed_eol", "own_adt_a04_iso2022jp", "pyhl7_broken_batch"):
         pytest.skip("beyond python-hl7")

@@ -171,7 +171,10 @@ ORU_CASES = {
         "PID NTE ORC NTE OBR NTE OBX NTE NTE SPM OBX",
         "MSH PR(PAT(PID NTE) OO(CO(ORC) NTE OBR NTE OBS(OBX NTE NTE) SP(SPM SOBS(OBX))))",
     ),
-    "OBX after SPM belongs to it": ("PID OBR OBX SPM OBX SPM", "MSH PR(PAT(PID) OO(OBR OBS(OBX) SP(SPM SOBS(OBX)) SP(SPM)))"),
+    "OBX after SPM belongs to it": (
+        "PID OBR OBX SPM OBX SPM",
+        "MSH PR(PAT(PID) OO(OBR OBS(OBX) SP(SPM SOBS(OBX)) SP(SPM)))",
+    ),
     "a note after SPM is the order's": ("PID OBR NTE SPM NTE OBR", "MSH PR(PAT(PID) OO(OBR NTE SP(SPM) NTE) OO(OBR))"),
     "no OBR behind PV1": ("PID PV1 OBX NTE OBX", "MSH PR(PAT(PID VISIT(PV1)) OO(OBS(OBX NTE) OBS(OBX)))"),
     "ORC but no OBR": ("PID ORC OBX OBX", "MSH PR(PAT(PID) OO(CO(ORC) OBS(OBX) OBS(OBX)))"),
@@ -182,6 +185,7 @@ ORU_CASES = {
     "PV1 after OBX": ("PID OBR OBX PV1 OBX", "MSH PR(PAT(PID VISIT(PV1)) OO(OBR OBS(OBX) OBS(OBX)))"),
     "PV2 after OBX": ("PID PV1 OBR PV2 PD1", "MSH PR(PAT(PID VISIT(PV1 PV2) PD1) OO(OBR))"),
     "PV2 without PV1": ("PID PV2 OBR", "MSH PR(PAT(PID VISIT(PV2)) OO(OBR))"),
+    "PV2 before PV1": ("PID PV2 PV1 OBR", "MSH PR(PAT(PID VISIT(PV2 PV1)) OO(OBR))"),
     "a late ORC in front of nothing": ("PID OBR OBX ORC", "MSH PR(PAT(PID) OO(OBR OBS(OBX)) OO(CO(ORC)))"),
     "Z segments in between": ("ZAA PID ZPD OBR OBX ZBX OBX", "MSH PR(PAT(PID) OO(OBR OBS(OBX) OBS(OBX)))"),
     "the end": ("SFT SFT PID OBR DSC", "MSH SFT SFT PR(PAT(PID) OO(OBR)) DSC"),
@@ -231,6 +235,7 @@ def test_admissions_find_their_places(ids: str, shape: str) -> None:
         (ADT, "EVN PID PV1 PV1", 5, "PV1"),
         (ADT, "EVN PID PV1 IN1 IN2 IN2", 7, "INSURANCE.IN2"),
         (ORU, "PID PV1 OBR OBX PV1", 6, "PATIENT_RESULT.PATIENT.VISIT.PV1"),
+        (ORU, "PID PV2 PV2 OBR", 4, "PATIENT_RESULT.PATIENT.VISIT.PV2"),
         (ORU, "PID PD1 PD1 OBR", 4, "PATIENT_RESULT.PATIENT.PD1"),
         (ORU, "PID OBR CTD CTD OBX", 5, "PATIENT_RESULT.ORDER_OBSERVATION.CTD"),
     ],
@@ -314,12 +319,10 @@ def test_situations_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch
     assert len(small._arranger._states) == 3
 
 
-@given(
-    st.lists(
-        st.sampled_from("SFT PID PD1 NTE NK1 PV1 PV2 ORC OBR OBX SPM TQ1 TQ2 CTD PRT DSC EVN IN1 IN2 ZZZ".split()),
-        max_size=25,
-    )
-)
+IDS = "SFT PID PD1 NTE NK1 PV1 PV2 ORC OBR OBX SPM TQ1 TQ2 CTD PRT DSC EVN PR1 ROL GT1 IN1 IN2 ZZZ"
+
+
+@given(st.lists(st.sampled_from(IDS.split()), max_size=25))
 @pytest.mark.parametrize("structure", [ORU, ADT])
 def test_every_segment_of_any_message_is_in_exactly_one_place(structure: Structure, ids: list[str]) -> None:
     arranged = arrange(structure, " ".join(ids))
