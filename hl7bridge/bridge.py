@@ -151,7 +151,8 @@ class Bridge:
             on_commit=JournalWatch(self.metrics),
         )
         figures = await self._journal.figures()
-        self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered, count=figures.dead)
+        self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered)
+        self._log.info("dead letters", path=_absolute(self.config.dead_letters.path), count=figures.dead)
         return self._journal
 
     async def _load_tables(self) -> TableSets:
@@ -174,7 +175,6 @@ class Bridge:
         translating = Translating(tables, self.metrics)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
-        self._log.info("dead letters", path=_absolute(keys.dead_letters.path))
         self._log.info("delivering", base_url=keys.fhir.base_url)
         return self._worker
 

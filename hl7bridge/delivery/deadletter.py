@@ -93,21 +93,21 @@ class DeadLetters:
         if letter.bundle is not None:
             files[BUNDLE] = letter.bundle
         write_folder(self.root, path, files)
-        for older in self._places(letter.id):
+        for older in self._places(letter.id, letter.received_at):
             if older != path:
                 self._remove(older)
         return path
 
-    def remove(self, id: str) -> bool:
-        """Removes a message's directory, if it is there. Removing twice is harmless."""
-        found = list(self._places(id))
+    def remove(self, id: str, received_at: float | None = None) -> bool:
+        """Removes a message's directory, if it is there. Removing twice is harmless. `received_at` spares a search."""
+        found = list(self._places(id, received_at))
         for path in found:
             self._remove(path)
         return bool(found)
 
-    def find(self, id: str) -> Found | None:
-        """The directory of a message, None when there is none."""
-        return next((_read(path) for path in self._places(id)), None)
+    def find(self, id: str, received_at: float | None = None) -> Found | None:
+        """The directory of a message, None when there is none. `received_at` spares a search."""
+        return next((_read(path) for path in self._places(id, received_at)), None)
 
     def has(self, id: str, reason: str, received_at: float) -> bool:
         """Is a message's directory there, for this reason and whole as far as names go?"""
@@ -131,10 +131,14 @@ class DeadLetters:
         for reason in _folders(self.root):
             yield from _folders(reason)
 
-    def _places(self, id: str) -> Iterator[Path]:
+    def _places(self, id: str, received_at: float | None = None) -> Iterator[Path]:
         """Where a message's directory is: one, or two for a moment after it died again for another reason."""
         name = _safe(id)
-        for date in self._dates():
+        if received_at is None:
+            dates = list(self._dates())
+        else:
+            dates = [reason / day(received_at) for reason in _folders(self.root)]
+        for date in dates:
             if (date / name).is_dir():
                 yield date / name
 

@@ -14,6 +14,7 @@ What holds and why:
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import secrets
 import socket
@@ -173,11 +174,15 @@ class HttpEndpoint:
         fhir = self._fhir
         try:
             if fhir.bearer_token is not None:
-                self._authorization = f"Bearer {self._secret(fhir.bearer_token.get_secret_value())}"
+                token = self._secret(fhir.bearer_token.get_secret_value())
+                if not (token.isascii() and token.isprintable()):  # a header cannot carry it
+                    return TransportFailure("secret")
+                self._authorization = f"Bearer {token}"
             elif fhir.basic_user is not None:
                 reference = fhir.basic_password
                 password = self._secret(reference.get_secret_value()) if reference is not None else ""
-                self._authorization = aiohttp.BasicAuth(fhir.basic_user, password, "utf-8").encode()
+                pair = f"{fhir.basic_user}:{password}".encode()  # RFC 7617, charset UTF-8
+                self._authorization = f"Basic {base64.b64encode(pair).decode('ascii')}"
         except (ConfigError, OSError, ValueError):
             return TransportFailure("secret")
         return self._authorization

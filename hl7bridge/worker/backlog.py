@@ -122,7 +122,7 @@ class Backlog:
         for entry in entries:
             if entry.id in self._held and entry.id not in self._settled:
                 self._release(entry.id, replayed=True)
-        ended = len(entries) < self.lanes.page
+        ended = not entries  # a page may be short where messages are large
         taken = self.lanes.offer([_item(entry) for entry in entries], after, ended, self._settled)
         if wakes != self._wakes:  # appended while the page was read: it may not be in it
             self.lanes.more_arrived()

@@ -58,12 +58,12 @@ class Letterbox:
         for id in await asyncio.to_thread(self._letters.ids):
             found = await self._journal.get(id)
             if found is not None and found.state is State.DELIVERED:
-                await self.remove(id)
+                await self.remove(id, found.received_at)
 
-    async def remove(self, id: str) -> None:
+    async def remove(self, id: str, received_at: float) -> None:
         """Removes a delivered message's directory; what cannot be removed now is removed at the next start."""
         try:
-            await asyncio.to_thread(self._letters.remove, id)
+            await asyncio.to_thread(self._letters.remove, id, received_at)
         except (OSError, ValueError) as error:
             self._trouble("dead-letters", type(error).__name__)
 

@@ -42,7 +42,7 @@ from hl7bridge.delivery.outcome import (
     judge,
 )
 from hl7bridge.delivery.retry import Circuit, CircuitState, Permit, Schedule, Tries
-from hl7bridge.errors import JournalError, MessageError
+from hl7bridge.errors import JournalError, JournalRefusal, MessageError
 from hl7bridge.journal.protocol import Change, Entry, Journal, State
 from hl7bridge.worker.backlog import POLL, Backlog
 from hl7bridge.worker.letterbox import Letterbox
@@ -288,7 +288,7 @@ class Worker:
         version = translation.mapping_version
         await self._write_down(Change(entry.id, State.DELIVERED, tries.attempts, mapping_version=version, at=now))
         if entry.replays:
-            await self.letterbox.remove(entry.id)
+            await self.letterbox.remove(entry.id, entry.received_at)
         waited = max(now - entry.received_at, 0.0)
         self._tell(lambda: self._observer.delivered(entry.id, entry.listener, entry.type, waited, took))
         self._end(entry.id, Settled(State.DELIVERED, ""))
@@ -316,7 +316,7 @@ class Worker:
             await self._journal.apply(
                 Change(entry.id, State.WAITING, tries.attempts, now + pause, "", detail, version, now)
             )
-        except JournalError as error:  # the pause is in memory; after a restart the message is simply tried sooner
+        except (JournalError, JournalRefusal) as error:  # the pause is in memory, and the next look sees what it is
             self._trouble("journal", type(error).__name__)
         self._tell(
             lambda: self._observer.retried(
@@ -359,11 +359,17 @@ class Worker:
             self._end(entry.id, settled)
 
     async def _write_down(self, change: Change) -> None:
-        """Applies a change that must not be lost, for as long as the journal needs; its lanes wait meanwhile."""
+        """Applies a change that must not be lost, for as long as the journal needs; its lanes wait meanwhile.
+
+        Refused: somebody settled the message behind our back, and what the journal says stands.
+        """
         pause, most = JOURNAL_PAUSE
         while True:
             try:
                 await self._journal.apply(change)
+                return
+            except JournalRefusal:
+                self._trouble("journal", "JournalRefusal")
                 return
             except JournalError as error:
                 self._trouble("journal", type(error).__name__)

@@ -27,7 +27,7 @@ from hl7bridge import joints, reasons
 from hl7bridge.bridge import Bridge
 from hl7bridge.config import Config, Settings
 from hl7bridge.config.tree import Tree
-from hl7bridge.errors import PeerError, UnavailableError
+from hl7bridge.errors import JournalError, PeerError, UnavailableError
 from hl7bridge.observe.log import configure
 
 ADMIT = b"MSH|^~\\&|ADT|NORTH|||20240501120000||ADT^A01|%s|P|2.5\rEVN|A01\rPID|1||%s^^^NORTH^MR||EVERYWOMAN^EVE\r"
@@ -287,8 +287,20 @@ async def test_a_port_that_is_taken_ends_the_start_and_leaves_nothing_open(tmp_p
 
 
 async def test_a_part_that_ends_by_itself_ends_the_daemon(bridge: Bridge) -> None:
-    bridge._tasks["worker"].cancel()
-    with pytest.raises((UnavailableError, asyncio.CancelledError)):
+    async def part() -> None:
+        return
+
+    bridge._begin("part", part())
+    with pytest.raises(UnavailableError, match="the part ended by itself"):
+        await asyncio.wait_for(bridge.run(), ANSWER_WITHIN)
+
+
+async def test_a_part_that_fails_ends_the_daemon_with_its_error(bridge: Bridge) -> None:
+    async def part() -> None:
+        raise JournalError("the disk is gone")
+
+    bridge._begin("part", part())
+    with pytest.raises(JournalError, match="the disk is gone"):
         await asyncio.wait_for(bridge.run(), ANSWER_WITHIN)
 
 

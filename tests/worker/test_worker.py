@@ -297,6 +297,20 @@ async def test_a_journal_that_fails_for_a_while_loses_nothing_and_nothing_overta
     assert bench.observer.named("trouble")
 
 
+async def test_a_message_that_somebody_settled_while_it_was_in_flight_is_left_as_it_is(bench: Bench) -> None:
+    gone, retried, behind = bench.journal.add("a"), bench.journal.add("b"), bench.journal.add("a")
+
+    def taken_away(shipment: Shipment) -> Outcome:
+        del bench.journal.entries[shipment.id]
+        return OK if shipment.id == gone else BROKEN
+
+    bench.endpoint.script = {gone: [taken_away], retried: [taken_away]}
+    async with bench:
+        await bench.settled(behind)
+        await bench.until(lambda: bench.clock.now > 60 and bench.worker.in_flight == 0)
+    assert bench.endpoint.sent.count(gone) == bench.endpoint.sent.count(retried) == 1
+
+
 async def test_a_journal_that_cannot_be_read_at_the_start_ends_the_run_with_its_error(bench: Bench) -> None:
     bench.journal.broken = {"find": 1}
     with pytest.raises(JournalError):

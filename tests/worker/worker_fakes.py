@@ -16,8 +16,8 @@ from hl7bridge.config import DeadLetters as DeadLettersConfig
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Probe, Shipment
 from hl7bridge.delivery.outcome import Blame, Dead, Delivered, Outcome, RetryAt, Unauthorised
-from hl7bridge.errors import JournalError
-from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State
+from hl7bridge.errors import JournalError, JournalRefusal
+from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
 from hl7bridge.worker import Observer, Worker
 
 START = 1_700_000_000.0
@@ -56,8 +56,10 @@ class MemoryJournal:
 
     async def apply(self, change: Change) -> None:
         await self._call("apply")
+        entry = self.entries.get(change.id)
+        if entry is None or entry.state not in (State.RECEIVED, State.WAITING):
+            raise JournalRefusal("it is not on its way")
         self.changes.append(change)
-        entry = self.entries[change.id]
         self.entries[change.id] = dataclasses.replace(
             entry,
             state=change.state,
@@ -78,7 +80,7 @@ class MemoryJournal:
             and (entry.state is State.RECEIVED or (entry.state is State.WAITING and entry.next_attempt <= now))
         ]
         await self._call("claimable")
-        return sorted(found, key=lambda entry: entry.seq)[:limit]
+        return sorted(found, key=lambda entry: entry.seq)[: min(limit, 7)]  # a page may be short
 
     async def blocked_lanes(self, now: float) -> frozenset[str]:
         waiting = [entry for entry in self.entries.values() if entry.state is State.WAITING]
@@ -106,7 +108,10 @@ class MemoryJournal:
             and (filter.newer_than is None or age < filter.newer_than)
         )
 
-    async def replay(self, id: str, raw: bytes | None = None) -> None:
+    async def history(self, id: str) -> Sequence[Step]:
+        return ()
+
+    async def replay(self, id: str, raw: bytes | None = None, *, by: str = "") -> None:
         entry = self.entries[id]
         if entry.state in (State.DEAD, State.DELIVERED):
             self.entries[id] = dataclasses.replace(

@@ -1,0 +1,329 @@
+"""`hl7bridge dlq`: the dead letters: see what happened and whose turn it is, replay, purge.
+
+What holds: the journal says which messages are dead, the directories are looked at for what the journal does not keep
+(the server's answer). Every command works beside a running daemon or without one. A replay goes through the journal in
+order of arrival, a purge removes for good and wants --yes; both, and every look at a message, are written into the
+journal's audit first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hl7bridge.cli.dlq_view import plain, print_letter, print_newest, print_plan, print_reasons, summary
+from hl7bridge.cli.durations import Duration
+from hl7bridge.cli.messages import ended_by, operator_name, run_with_journal
+from hl7bridge.config import Config
+from hl7bridge.delivery.deadletter import DeadLetters
+from hl7bridge.errors import EXIT_FAILED, EXIT_OK, Hl7BridgeError, JournalRefusal
+from hl7bridge.journal.protocol import Entry, Filter, State
+from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.reasons import CATALOGUE
+
+LISTED = 50  # messages shown unless --limit says otherwise
+AT_ONCE = 50  # replays handed to the journal together: it keeps their order and makes them durable together
+EDITED_MAX = 64 * 1024 * 1024
+
+_ON_ITS_WAY = (State.RECEIVED, State.WAITING)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters: ids, or a filter. Nothing said never means everything: see `_selected`."""
+
+    ids: tuple[str, ...]
+    filter: Filter
+
+    def __str__(self) -> str:
+        wanted = {
+            "reason": self.filter.reason,
+            "type": self.filter.type,
+            "listener": self.filter.listener,
+            "older than": None if self.filter.older_than is None else f"{self.filter.older_than:.0f}s",
+        }
+        named = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
+        return named or ("by id" if self.ids else "all")
+
+
+def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which dead letters, gathered into a Filter."""
+
+    @click.option("--reason", type=click.Choice(sorted(CATALOGUE)), metavar="REASON", help="Reason, as listed.")
+    @click.option("--type", "type_", metavar="TYPE", help="Message type as in MSH-9, e.g. ADT^A01.")
+    @click.option("--listener", help="Name of the listener it came in by.")
+    @click.option("--older-than", type=Duration(), help="Received longer ago than this: 15m, 2h, 3d.")
+    @wraps(command)
+    def wrapped(
+        *args: Any,
+        reason: str | None,
+        type_: str | None,
+        listener: str | None,
+        older_than: float | None,
+        **options: Any,
+    ) -> Any:
+        wanted = Filter(states=(State.DEAD,), reason=reason, type=type_, listener=listener, older_than=older_than)
+        return command(*args, wanted=wanted, **options)
+
+    return wrapped
+
+
+def _selected(ids: tuple[str, ...], wanted: Filter, everything: bool) -> Selection:
+    filtered = wanted != Filter(states=(State.DEAD,))
+    if ids and (filtered or everything):
+        raise click.UsageError("give ids or filters, not both")
+    if not (ids or filtered or everything):
+        raise click.UsageError("say which: ids, a filter such as --reason, or --all")
+    return Selection(ids, wanted)
+
+
+@click.group()
+def dlq() -> None:
+    """See, replay and purge dead letters: messages that could not be translated or delivered."""
+
+
+@dlq.command("list")
+@_filters
+@click.option("--limit", type=click.IntRange(min=1), default=LISTED, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, every dead letter.")
+@click.pass_obj
+def list_(config: Config, wanted: Filter, limit: int, as_json: bool) -> None:
+    """List dead letters: by reason what to do, then the newest. Patient data is not shown.
+
+    \b
+    Examples:
+      hl7bridge dlq list
+      hl7bridge dlq list --reason not-translatable --json | jq .detail
+    """
+    found: list[Entry] = run_with_journal(config, lambda journal: _find(journal, wanted))
+    letters = DeadLetters(Path(config.dead_letters.path))
+    if as_json:
+        for entry in found:
+            click.echo(json.dumps(summary(entry, letters)))
+        return
+    if not found:
+        click.echo("No dead letter matches.", err=True)
+        return
+    print_reasons(found)
+    print_newest(found[-limit:][::-1])
+    if len(found) > limit:
+        click.echo(f"The newest {limit} of {len(found)}; more with --limit.", err=True)
+
+
+@dlq.command()
+@click.argument("id")
+@click.option("--raw", is_flag=True, help="Print the message itself and nothing else. Audited.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(config: Config, id: str, raw: bool, as_json: bool) -> None:
+    """Tell what happened to a dead letter, whose turn it is, what to do, and where its files are.
+
+    The server's own words (OperationOutcome) may quote the patient. --raw prints the message: who asked is recorded in
+    the journal's audit under the name of the operating system's user.
+
+    \b
+    Examples:
+      hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78
+      hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
+    """
+    entry: Entry | None = run_with_journal(config, lambda journal: _look_up(journal, id, raw))
+    if entry is None:
+        raise ended_by(Hl7BridgeError("no message in the journal has this id"))
+    if raw:
+        click.echo(f"This access to patient data was recorded in the audit for {operator_name()}.", err=True)
+        sys.stdout.buffer.write(entry.raw)
+        return
+    letters = DeadLetters(Path(config.dead_letters.path))
+    if as_json:
+        found = letters.find(entry.id, entry.received_at)
+        content = found.content if found is not None and found.content is not None else {}
+        outcome = {key: content[key] for key in ("endpoint_status", "operation_outcome") if key in content}
+        click.echo(json.dumps(summary(entry, letters) | outcome))
+    else:
+        print_letter(entry, letters.find(entry.id, entry.received_at))
+    if entry.state is not State.DEAD:
+        click.echo(f"It is no dead letter now: it is {entry.state.value}.", err=True)
+
+
+@dlq.command("replay")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.option("--dry-run", is_flag=True, help="Say which, change nothing.")
+@click.option(
+    "--edited",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Replay these bytes in place of the message of one ID; the original is kept.",
+)
+@click.pass_obj
+def replay_(
+    config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool, dry_run: bool, edited: Path | None
+) -> None:
+    """Send dead letters on their way again, with the present tables, in order of arrival.
+
+    The daemon translates and delivers them; a directory stays until its message is delivered. Replaying twice is
+    harmless: what is on its way or delivered is left alone.
+
+    \b
+    Examples:
+      hl7bridge dlq replay --reason not-translatable --dry-run
+      hl7bridge dlq replay 0190b5a2-7a3c-7cc0-8000-000000000001 --edited mended.hl7
+    """
+    selection = _selected(ids, wanted, everything)
+    payload = _payload(edited, ids)
+    done, failed = run_with_journal(config, lambda journal: _replay(journal, selection, payload, dry_run))
+    verb = "would be replayed" if dry_run else "replayed"
+    click.echo(f"{_count(done)} {verb}" + (f", {failed} not" if failed else "") + ".")
+    raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.option("--dry-run", is_flag=True, help="Say which, remove nothing.")
+@click.option("--yes", is_flag=True, help="Yes, remove them for good.")
+@click.pass_obj
+def purge(config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool, dry_run: bool, yes: bool) -> None:
+    """Remove dead letters for good: from the journal and their directories. There is no way back.
+
+    \b
+    Examples:
+      hl7bridge dlq purge --reason unsupported-event --older-than 30d --dry-run
+      hl7bridge dlq purge 01a200dd-4831-77df-bfb3-9448f4fddd78
+    """
+    selection = _selected(ids, wanted, everything)
+    if not (yes or dry_run):
+        raise click.UsageError("this removes messages for good: see which with --dry-run, then add --yes")
+    letters = DeadLetters(Path(config.dead_letters.path))
+    done, failed = run_with_journal(config, lambda journal: _purge(journal, letters, selection, dry_run))
+    verb = "would be purged" if dry_run else "purged"
+    click.echo(f"{_count(done)} {verb}" + (f", {failed} not" if failed else "") + ".")
+    raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
+
+
+async def _find(journal: SqliteJournal, wanted: Filter) -> list[Entry]:
+    """In order of arrival, without the messages themselves."""
+    async with aclosing(journal.find(wanted, with_raw=False)) as entries:
+        return [entry async for entry in entries]
+
+
+async def _look_up(journal: SqliteJournal, id: str, raw: bool) -> Entry | None:
+    entry = await journal.get(id)
+    if entry is not None and raw:
+        await journal.audit(operator_name(), "show message", entry.id)
+    return entry
+
+
+async def _chosen(journal: SqliteJournal, selection: Selection) -> tuple[list[Entry], int]:
+    """The dead letters of a selection in order of arrival, and how many ids could not be taken."""
+    if not selection.ids:
+        return await _find(journal, selection.filter), 0
+    found: dict[str, Entry] = {}
+    failed = 0
+    for id in selection.ids:
+        entry = await journal.get(id)
+        if entry is None:
+            click.echo(f"{plain(id)}: no message in the journal has this id", err=True)
+            failed += 1
+        elif entry.state is not State.DEAD:
+            words = "on its way" if entry.state in _ON_ITS_WAY else "delivered"
+            click.echo(f"{entry.id}: is {words} already, left alone", err=True)
+        else:
+            found[entry.id] = replace(entry, raw=b"")
+    return sorted(found.values(), key=lambda entry: entry.seq), failed
+
+
+async def _replay(
+    journal: SqliteJournal, selection: Selection, payload: bytes | None, dry_run: bool
+) -> tuple[int, int]:
+    entries, failed = await _chosen(journal, selection)
+    if dry_run:
+        print_plan(entries)
+        return len(entries), failed
+    if not entries:
+        return 0, failed
+    detail = f"{selection}, edited" if payload is not None else str(selection)
+    await _audit(journal, "replay dead letters", entries, detail)
+    done, by = 0, operator_name()
+    with _progress(len(entries), "Replaying") as bar:
+        for start in range(0, len(entries), AT_ONCE):
+            batch = entries[start : start + AT_ONCE]
+            works = (journal.replay(entry.id, payload, by=by) for entry in batch)
+            results = await asyncio.gather(*works, return_exceptions=True)
+            for entry, result in zip(batch, results, strict=True):
+                if isinstance(result, JournalRefusal):
+                    click.echo(f"{entry.id}: {result}", err=True)
+                    failed += 1
+                elif isinstance(result, BaseException):
+                    raise result
+                else:
+                    done += 1
+            bar.update(len(batch))
+    return done, failed
+
+
+async def _purge(journal: SqliteJournal, letters: DeadLetters, selection: Selection, dry_run: bool) -> tuple[int, int]:
+    """Directory, journal, and the directory again: a running daemon may have missed it and written it once more."""
+    entries, failed = await _chosen(journal, selection)
+    if dry_run:
+        print_plan(entries)
+        return len(entries), failed
+    if not entries:
+        return 0, failed
+    await _audit(journal, "purge dead letters", entries, str(selection))
+    done = 0
+    with _progress(len(entries), "Purging") as bar:
+        for entry in entries:
+            try:
+                letters.remove(entry.id, entry.received_at)
+                removed = await journal.purge(Filter(states=(State.DEAD,), id=entry.id))
+                letters.remove(entry.id, entry.received_at)
+            except OSError as error:
+                click.echo(f"{entry.id}: its directory cannot be removed ({error.strerror})", err=True)
+                failed += 1
+                continue
+            if removed:
+                done += 1
+            else:  # replayed by somebody else just now: the daemon writes its directory again if it dies again
+                click.echo(f"{entry.id}: is no dead letter any more, left alone", err=True)
+            bar.update(1)
+    return done, failed
+
+
+async def _audit(journal: SqliteJournal, action: str, entries: Sequence[Entry], detail: str) -> None:
+    """One line for a message, one with the count for many; what became of each is in its own history."""
+    subject = entries[0].id if len(entries) == 1 else f"{len(entries)} messages"
+    await journal.audit(operator_name(), action, subject, detail)
+
+
+def _payload(edited: Path | None, ids: Sequence[str]) -> bytes | None:
+    if edited is None:
+        return None
+    if len(ids) != 1:
+        raise click.UsageError("--edited replaces one message: give exactly one ID")
+    if edited.stat().st_size > EDITED_MAX:
+        raise click.UsageError(f"{edited}: larger than {EDITED_MAX} bytes")
+    payload = edited.read_bytes()
+    if not payload.strip():
+        raise click.UsageError(f"{edited}: is empty")
+    return payload
+
+
+def _progress(length: int, label: str) -> Any:
+    """A bar on standard error; nothing where that is no terminal."""
+    shown = label if sys.stderr.isatty() else None
+    return click.progressbar(length=length, label=shown, file=sys.stderr)
+
+
+def _count(number: int) -> str:
+    return "1 dead letter" if number == 1 else f"{number} dead letters"
