@@ -21,6 +21,7 @@ from hl7bridge.mapping.ucum import is_ucum
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SHORTEST_OID = 4  # where the last dot stands at the earliest; validators hold a shorter one for a mistake
+_OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation or a plan is never coded in it
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
@@ -36,7 +37,7 @@ def coding_system(text: str) -> str:
     if known is not None:
         return known
     table = _HL7_TABLE.fullmatch(name.upper())
-    return V2_SYSTEM + table[1] if table else _uri_of(name) or _named(name)
+    return V2_SYSTEM + table[1] if table and table[1] != _OF_SYSTEMS else _uri_of(name) or _named(name)
 
 
 def identifier_system(namespace: str, universal_id: str = "", universal_id_type: str = "") -> str:
