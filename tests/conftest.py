@@ -81,7 +81,9 @@ class FhirServer:
     def __init__(self, folder: Path, port: int, data: Path) -> None:
         self.port = port
         self.base_url = f"http://127.0.0.1:{port}/fhir"
-        self._command = ["bash", str(folder / "fhirserver" / "run.sh"), str(port), f"jdbc:h2:file:{data / 'h2'}"]
+        # H2 writes a commit out up to half a second late by default: what it said yes to would be gone after a kill
+        database = f"jdbc:h2:file:{data / 'h2'};WRITE_DELAY=0"
+        self._command = ["bash", str(folder / "fhirserver" / "run.sh"), str(port), database]
         self._log = data / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
