@@ -2,8 +2,8 @@
 
     python benchmarks/bench_ack.py [--messages 20000] [--rounds 5]
 
-The daemon runs as a process with a directory endpoint; only the acknowledgement is timed. The generator runs in this process
-and shares the two cores with both servers alike.
+The daemon runs as a process with a directory endpoint; only the acknowledgement is timed. The generator runs in this
+process and shares the two cores with both servers alike.
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ def main() -> None:
     bare = multiprocessing.get_context("spawn").Process(target=_serve_bare, args=(bare_port,), daemon=True)
     bare.start()
     wait_for_port(bare_port)
-    print(f"{'connections':>12}{'bare ACK/s':>14}{'durable ACK/s':>16}{'ratio':>8}   (medians of {options.rounds} rounds)")
+    print(
+        f"{'connections':>12}{'bare ACK/s':>14}{'durable ACK/s':>16}{'ratio':>8}   (medians of {options.rounds} rounds)"
+    )
     for connections in (1, 100):
         total = options.messages if connections > 1 else options.messages // 4
         plain, durable = [], []

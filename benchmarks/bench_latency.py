@@ -2,8 +2,8 @@
 
     python benchmarks/bench_latency.py [--seconds 8] [--rates 50 100 200 400]
 
-Receive is the moment before the frame is written to the socket, delivered the moment the endpoint has read the bundle; one
-clock, one machine. The endpoint runs in a process of its own.
+Receive is the moment before the frame is written to the socket, delivered the moment the endpoint has read the
+bundle; one clock, one machine. The endpoint runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import multiprocessing
 import time
 from typing import Any
 
-from bench_ack import END, MESSAGE, START, Served, free_port, wait_for_port
 from aiohttp import web
+from bench_ack import END, MESSAGE, START, Served, free_port, wait_for_port
 
 
 def _serve_endpoint(port: int, arrivals: Any) -> None:

@@ -1,6 +1,6 @@
 """Translation per message beside python-hl7's parse of the same message, interleaved.
 
-    python benchmarks/bench_translate.py [--rounds 7]
+python benchmarks/bench_translate.py [--rounds 7]
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from hl7bridge.cli.main import COMMANDS, cli
+from hl7bridge.cli.main import cli
 from hl7bridge.config.document import keys_document, sample
 from hl7bridge.observe.log import FIELDS
 from hl7bridge.observe.metrics import document as metrics_document
@@ -19,31 +19,20 @@ WIDTH = 100
 
 def commands_document() -> str:
     """docs/cli.md: the help of every command."""
-    parts = ["# Commands\n\nMade by `make docs` from the commands' own help; a test keeps it so.\n"]
-    parts.append(_help(cli, "hl7bridge", None))
-    with click.Context(cli, info_name="hl7bridge", terminal_width=WIDTH, color=False) as top:
-        for name in COMMANDS:
-            command = cli.get_command(top, name)
-            assert command is not None
-            parts += _with_subcommands(command, name, top)
-    return "\n".join(parts)
+    head = "# Commands\n\nMade by `make docs` from the commands' own help; a test keeps it so.\n"
+    return "\n".join([head, *_with_subcommands(cli, "hl7bridge", None)])
 
 
-def _with_subcommands(command: click.Command, name: str, above: click.Context) -> list[str]:
-    parts = [_help(command, name, above)]
-    if isinstance(command, click.Group):
-        with click.Context(command, info_name=name, parent=above, terminal_width=WIDTH, color=False) as here:
-            for sub in command.list_commands(here):
-                found = command.get_command(here, sub)
-                assert found is not None
-                parts += _with_subcommands(found, sub, here)
+def _with_subcommands(command: click.Command, name: str, above: click.Context | None) -> list[str]:
+    options = ["-h", "--help"]  # as the frame's context settings say; a context made by hand does not know them
+    with click.Context(command, above, name, terminal_width=WIDTH, color=False, help_option_names=options) as here:
+        lines = "\n".join(line.rstrip() for line in command.get_help(here).splitlines())
+        parts = [f"## `{here.command_path}`\n\n```\n{lines}\n```\n"]
+        for sub in command.list_commands(here) if isinstance(command, click.Group) else ():
+            found = command.get_command(here, sub)  # type: ignore[attr-defined]
+            assert found is not None
+            parts += _with_subcommands(found, sub, here)
     return parts
-
-
-def _help(command: click.Command, name: str, above: click.Context | None) -> str:
-    with click.Context(command, info_name=name, parent=above, terminal_width=WIDTH, color=False) as ctx:
-        lines = "\n".join(line.rstrip() for line in command.get_help(ctx).splitlines())
-        return f"## `{ctx.command_path}`\n\n```\n{lines}\n```\n"
 
 
 def log_document() -> str:

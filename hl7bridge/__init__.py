@@ -1,12 +1,12 @@
 """HL7 v2 over MLLP in, FHIR out: durable before acknowledged, mapped by YAML tables, delivered or dead-lettered.
 
-    from hl7bridge import load_mappings, translate
+from hl7bridge import load_mappings, translate
 
-    mappings = load_mappings()
-    result = translate(raw_bytes, mappings)
-    result.bundle       # JSON bytes
-    result.resource     # the same as a dictionary
-    result.lineage      # where every element came from
+mappings = load_mappings()
+result = translate(raw_bytes, mappings)
+result.bundle       # JSON bytes
+result.resource     # the same as a dictionary
+result.lineage      # where every element came from
 """
 
 from __future__ import annotations

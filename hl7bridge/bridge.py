@@ -2,11 +2,11 @@
 
 What holds and why:
 - The order of the start is the order of trust: the journal is open before anything can arrive, the tables are loaded
-  before anything is judged by them, the worker runs before new messages come, the ports are bound last. Whatever fails on the
-  way ends the start, with everything that was opened closed again.
-- The order of the drain is the other way round: ports take nothing more and answer what came whole, while the
-  worker still runs because some answers wait for it; then the worker ends what is in flight; then the journal is closed. All of
-  it within drain_timeout; what is not done by then is in the journal and is done after the next start.
+  before anything is judged by them, the worker runs before new messages come, the ports are bound last. Whatever fails
+  on the way ends the start, with everything that was opened closed again.
+- The order of the drain is the other way round: ports take nothing more and answer what came whole, while the worker
+  still runs because some answers wait for it; then the worker ends what is in flight; then the journal is closed. All
+  of it within drain_timeout; what is not done by then is in the journal and is done after the next start.
 - A part that ends by itself ends the daemon: half a bridge would take messages that go nowhere.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hl7bridge import __version__, zone
 from hl7bridge.admission import events_of
@@ -30,6 +30,7 @@ from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
 from hl7bridge.intake import Intake
 from hl7bridge.joints import Translating, WakingJournal, undelivered
+from hl7bridge.journal.protocol import Journal
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
@@ -150,7 +151,8 @@ class Bridge:
             on_commit=JournalWatch(self.metrics),
         )
         figures = await self._journal.figures()
-        self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered, count=figures.dead)
+        self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered)
+        self._log.info("dead letters", path=_absolute(self.config.dead_letters.path), count=figures.dead)
         return self._journal
 
     async def _load_tables(self) -> TableSets:
@@ -173,7 +175,6 @@ class Bridge:
         translating = Translating(tables, self.metrics)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
-        self._log.info("dead letters", path=_absolute(keys.dead_letters.path))
         self._log.info("delivering", base_url=keys.fhir.base_url)
         return self._worker
 
@@ -183,7 +184,7 @@ class Bridge:
             name = listener.name
             intake = Intake(
                 listener,
-                WakingJournal(journal, worker),
+                cast(Journal, WakingJournal(journal, worker)),  # append is all that intake calls
                 events_of(tables.events(listener)),
                 observer=IntakeWatch(name, self.metrics, self._log),
                 zone=zone.named(listener.timezone) if listener.timezone else None,

@@ -1,7 +1,7 @@
 """How the bridge is: the answers behind /healthz and /readyz, and gauges that are asked for when they are scraped.
 
 What holds: a probe of the journal's disk is a real write and fsync, at most every PROBE_EVERY seconds however often
-we are asked, and never on the event loop. A circuit that is open does not make the bridge unready: senders are still answered.
+we are asked, and never on the event loop. An open circuit does not make the bridge unready: senders are still answered.
 """
 
 from __future__ import annotations

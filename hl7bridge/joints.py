@@ -1,7 +1,7 @@
 """Where the rooms meet: small adapters the composition root puts between intake, journal, tables and worker.
 
-What holds: the worker is woken only after the commit. `append` reaches the journal before it first suspends, so the order
-in which intake called it is the order of the journal.
+What holds: the worker is woken only after the commit. `append` reaches the journal before it first suspends, so the
+order in which intake called it is the order of the journal.
 """
 
 from __future__ import annotations

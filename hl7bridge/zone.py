@@ -22,7 +22,9 @@ def named(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"there is no time zone called {name!r}; use a name like Europe/Vienna, or {MACHINE!r}") from None
+        raise ValueError(
+            f"there is no time zone called {name!r}; use a name like Europe/Vienna, or {MACHINE!r}"
+        ) from None
 
 
 def machine() -> tzinfo:

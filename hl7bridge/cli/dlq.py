@@ -129,6 +129,11 @@ def show(config: Config, id: str, raw: bool, as_json: bool) -> None:
 
     The server's own words (OperationOutcome) may quote the patient. --raw prints the message: who asked is recorded in
     the journal's audit under the name of the operating system's user.
+
+    \b
+    Examples:
+      hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78
+      hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
     """
     entry: Entry | None = run_with_journal(config, lambda journal: _look_up(journal, id, raw))
     if entry is None:
@@ -189,7 +194,13 @@ def replay_(
 @click.option("--yes", is_flag=True, help="Yes, remove them for good.")
 @click.pass_obj
 def purge(config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool, dry_run: bool, yes: bool) -> None:
-    """Remove dead letters for good: from the journal and their directories. There is no way back."""
+    """Remove dead letters for good: from the journal and their directories. There is no way back.
+
+    \b
+    Examples:
+      hl7bridge dlq purge --reason unsupported-event --older-than 30d --dry-run
+      hl7bridge dlq purge 01a200dd-4831-77df-bfb3-9448f4fddd78
+    """
     selection = _selected(ids, wanted, everything)
     if not (yes or dry_run):
         raise click.UsageError("this removes messages for good: see which with --dry-run, then add --yes")

@@ -127,6 +127,11 @@ def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) 
 
     Found by its id or, where that is unique, by its control id (MSH-10). --raw and --patient show patient data: who
     asked is recorded in the journal's audit under the name of the operating system's user.
+
+    \b
+    Examples:
+      hl7bridge messages show NL240305-000101
+      hl7bridge messages show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
     """
     found, story, identifiers = run_with_journal(config, lambda journal: _looked_up(journal, message, raw, patient))
     if not found:

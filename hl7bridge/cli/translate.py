@@ -21,10 +21,22 @@ STDIN = "-"
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write DIR/<stem>.json, <stem>-2.json …")
-@click.option("--tables", "folders", multiple=True, type=click.Path(exists=True, file_okay=False), help="Tables laid over the shipped ones; repeatable.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write DIR/<stem>.json, <stem>-2.json …"
+)
+@click.option(
+    "--tables",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Tables laid over the shipped ones; repeatable.",
+)
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of mappings/options.yaml.")
-@click.option("--zone", metavar="NAME", help="Zone of times without an offset (Europe/Vienna); default: the tables' time-zone option.")
+@click.option(
+    "--zone",
+    metavar="NAME",
+    help="Zone of times without an offset (Europe/Vienna); default: the tables' time-zone option.",
+)
 @click.option("--charset", metavar="CODEC", help="For bytes that do not fit what MSH-18 declares, e.g. cp1252.")
 @click.option("--strict", is_flag=True, help="Also check each bundle with the models of fhir.resources (slow).")
 @click.option("--pretty", is_flag=True, help="Indented JSON.")
@@ -40,8 +52,8 @@ def command(
 ) -> None:
     """Translate HL7 v2 messages to FHIR R4 transaction bundles.
 
-    PATH is a file, a directory (every file in it) or - for standard input. A file holds one message or many: bare, in MLLP
-    frames or in FHS/BHS batches, with any line ends. Without -o each bundle is one JSON document on standard output.
+    PATH is a file, a directory (every file in it) or - for standard input. A file holds one message or many: bare,
+    in MLLP frames or in FHS/BHS batches, with any line ends. Without -o each bundle is one JSON document on standard output.
 
     \b
     Examples:
@@ -49,7 +61,8 @@ def command(
       hl7bridge translate feed/ -o bundles/
       cat feed.hl7 | hl7bridge translate - | jq .entry[].resource.resourceType
 
-    A message that cannot be translated gets one line on standard error (file, message number, reason); the others go on.
+    A message that cannot be translated gets one line on standard error (file, message number, reason); the others go
+    on.
     Exit codes: 0 all translated, 1 some failed, 2 wrong usage, 3 the tables do not load.
     """
     mappings = load_mappings(*folders, settings=dict(_setting(s) for s in settings))
@@ -119,7 +132,11 @@ class _Job:
         stem = "stdin" if name == STDIN else Path(name).stem
         target = f"{stem}.json" if number == 1 else f"{stem}-{number}.json"
         if self.written.setdefault(target, name) != name:
-            self._fail(name, number, f"{target} was already written for {self.written[target]}; translate them into two folders")
+            self._fail(
+                name,
+                number,
+                f"{target} was already written for {self.written[target]}; translate them into two folders",
+            )
             return False
         (self.output / target).write_bytes(bundle + b"\n")
         return True

@@ -22,7 +22,7 @@ from hl7bridge.fhir.identity import (
     refuse_conflict,
 )
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.resource import Body, Reference, Resource
+from hl7bridge.fhir.resource import Body, Number, Reference, Resource
 
 
 class Layout:
@@ -205,4 +205,11 @@ def _prune(value: Any) -> bool:
 
 
 def to_bytes(bundle: Body) -> bytes:
-    return orjson.dumps(bundle)
+    """JSON; a Number is written by its digits."""
+    return orjson.dumps(bundle, default=_digits, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def _digits(value: object) -> orjson.Fragment:
+    if isinstance(value, Number):
+        return orjson.Fragment(str(value))
+    raise TypeError(f"a bundle holds no {type(value).__name__}")

@@ -41,14 +41,15 @@ def _period_in_order(body: Body) -> bool:
     return bool(start[:length] <= end[:length])
 
 
-
 def _has_url_and_content(body: Body) -> bool:
     return any(name != "url" and name != "id" for name in body)
 
 
 INVARIANTS: dict[str, tuple[tuple[str, Callable[[Body], bool]], ...]] = {
     "Patient.contact": (("pat-1: a contact needs a name, telecom, address or organization", _contact_is_someone),),
-    "Observation": (("obs-6: dataAbsentReason stands only where there is no value", _absent_reason_only_without_value),),
+    "Observation": (
+        ("obs-6: dataAbsentReason stands only where there is no value", _absent_reason_only_without_value),
+    ),
     "Period": (("per-1: the end is before the start", _period_in_order),),
     "Extension": (("ext-1: an extension needs a value or extensions", _has_url_and_content),),
 }
@@ -64,9 +65,7 @@ class Checker:
     def check(self, resource: Resource, body: Body) -> None:
         problem = self._problem(body, resource.type, resource.type)
         if problem is not None:
-            raise TranslationError(
-                reasons.INVALID_BUNDLE, f"{problem} (made from segment {resource.position})"
-            )
+            raise TranslationError(reasons.INVALID_BUNDLE, f"{problem} (made from segment {resource.position})")
 
     def _plan(self, type: str) -> Plan:
         plan = self._plans.get(type)
@@ -111,4 +110,5 @@ class Checker:
 
 
 def _all_in(value: Any, codes: frozenset[str]) -> bool:
-    return all(part in codes for part in value) if isinstance(value, list) else value in codes
+    """A place without a value (null, beside an extension) is allowed in a list."""
+    return all(part is None or part in codes for part in value) if isinstance(value, list) else value in codes

@@ -17,7 +17,9 @@ from hl7bridge import reasons
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Body, Reference, Resource
 
-NAMESPACE = uuid.UUID("6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91")  # ours, chosen once: changing it would orphan every derived key
+NAMESPACE = uuid.UUID(
+    "6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91"
+)  # ours, chosen once: changing it would orphan every derived key
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
 
 
@@ -91,10 +93,14 @@ class Identities:
         values: list[Any] = [resource.body]
         for name in path.split("."):
             values = [part for value in values for part in _children(value, name)]
-        return orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode() if values else ""
+        return (
+            orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode()
+            if values
+            else ""
+        )
 
     def plain(self, value: Any) -> Any:
-        """A value for comparison: references by the key of what they mean, decimals by their digits."""
+        """A value for comparison: references by the key of what they mean."""
         if isinstance(value, dict):
             target = self._targets.get(id(value))
             if target is not None:
@@ -102,8 +108,6 @@ class Identities:
             return {name: self.plain(part) for name, part in value.items()}
         if isinstance(value, list):
             return [self.plain(part) for part in value]
-        if isinstance(value, orjson.Fragment):
-            return value.contents if isinstance(value.contents, str) else value.contents.decode()
         return value
 
 

@@ -144,10 +144,18 @@ class Model:
 
 
 def closest(wrong: str, known: Mapping[str, Any] | frozenset[str] | list[str] | tuple[str, ...]) -> str | None:
-    """The known word most like a wrong one, for "did you mean"; None when none is alike."""
+    """The known word most like a wrong one, for "did you mean"; None when none is alike.
+
+    The same letters in other case first, then the one word that begins so, then the most alike.
+    """
+    if not wrong:
+        return None
     for word in sorted(known):
         if word.lower() == wrong.lower():
             return word
+    begun = [word for word in sorted(known) if len(wrong) > 1 and word.startswith(wrong)]
+    if len(begun) == 1:
+        return begun[0]
     found = difflib.get_close_matches(wrong, sorted(known), n=1, cutoff=_ALIKE)
     return found[0] if found else None
 

@@ -12,6 +12,12 @@ from typing import Any
 Body = dict[str, Any]
 
 
+class Number(str):
+    """A decimal by its digits: it is written as a JSON number just as it was sent, 7.50 stays 7.50."""
+
+    __slots__ = ()
+
+
 class Resource:
     """type and body; `has_content` is true once a value of the message stands in it (constants alone make no resource).
 

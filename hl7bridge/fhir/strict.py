@@ -1,4 +1,4 @@
-"""A second opinion on a bundle: the models of fhir.resources, for `translate --strict`. Slow (milliseconds a bundle)."""
+"""A second opinion on a bundle: the models of fhir.resources, for `translate --strict`. Slow: milliseconds a bundle."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ def problems(bundle: bytes) -> list[str]:
     try:
         Bundle.model_validate(document)
     except ValidationError as error:
-        return [f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False, include_url=False)]
+        return [
+            f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False, include_url=False)
+        ]
     return []

@@ -16,6 +16,9 @@ sender waiting):
     empty      AL ER SU   2.9       accept acknowledgement: CA CE CR             always: only NE asks for silence
     empty      NE         any       accept acknowledgement: CA CE CR             always: only NE asks for silence
     NE         NE, empty  any       none                                         never
+
+An acknowledgement (ACK, MCF) gets no answer, whatever it asks for. A response that carries data (ORR, RSP: it holds an
+MSA too) gets none in original mode, where it ends the exchange, and the accept acknowledgement it asks for in MSH-15.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from hl7bridge.reasons import Reason
 Condition = Literal["AL", "NE", "ER", "SU"]
 
 ASKED: Final = ("AL", "ER", "SU")
+ACKNOWLEDGEMENTS: Final = ("ACK", "MCF")  # the types that are nothing but an answer
 SEPARATE_CHANNEL: Final = (2, 9)  # from here an application acknowledgement travels on a connection of its own
 ERL_AND_CODES: Final = (2, 5)  # from here ERR-2 to ERR-8; before, ERR-1 and MSA-3
 STRUCTURE_IN_MSH9: Final = (2, 3, 1)
@@ -84,6 +88,13 @@ def mode(header: Header) -> Mode:
     return Mode(True, "NE" if accept == "NE" else "AL")
 
 
+def is_acknowledgement(header: Header) -> bool:
+    """Must this message stay without an answer, because it is one and asks for none?"""
+    if header.message_code in ACKNOWLEDGEMENTS:
+        return True
+    return header.is_ack and header.accept_ack not in ASKED
+
+
 def ack_code(header: Header | None, reason: Reason | None) -> str:
     """MSA-1 for this message: `reason` None is acceptance."""
     enhanced = header is not None and mode(header).enhanced
@@ -96,7 +107,7 @@ def due(header: Header | None, positive: bool) -> bool:
     """Is an answer sent? What cannot be read asks for none, and gets one."""
     if header is None:
         return True
-    if header.is_ack:
+    if is_acknowledgement(header):
         return False
     condition = mode(header).condition
     return condition == "AL" or condition == ("SU" if positive else "ER")
@@ -139,10 +150,10 @@ def reject(
     return _message(_msh(header, stamp), sign.encode("latin-1").join(parts), sign.join(err).encode("latin-1"))
 
 
-def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, stamp: Stamp) -> bytes:
+def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, stamp: Stamp, comment: str = "") -> bytes:
     """The answer to a batch: BHS, the answers, BTS with their number. `envelope`: the BHS (or FHS) line that came.
 
-    BHS-12 repeats its control id (BHS-11 or FHS-11), 3 and 4 change places with 5 and 6.
+    BHS-12 repeats its control id (BHS-11 or FHS-11), 3 and 4 change places with 5 and 6. comment: BTS-2, no values.
     """
     sign = separators.field.encode("latin-1")
     came = envelope.split(sign)
@@ -153,6 +164,8 @@ def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, sta
         (b"BHS", came[2], came[5], came[6], came[3], came[4], _when(stamp), b"", b"", b"", own, came[11].strip())
     )
     bts = sign.join((b"BTS", str(len(answers)).encode()))
+    if comment:
+        bts += sign + _fit(comment, separators, MSA3_LENGTH).encode("latin-1")
     return b"".join((bhs, b"\r", *answers, bts, b"\r"))
 
 

@@ -72,9 +72,9 @@ class _Move:
 
 
 class _Spot(NamedTuple):
-    """A free place found by looking into the groups that are there: groups to open again, then as an entry."""
+    """A free place found by looking at what is there: the group to go on from, groups to open in it, and the leaf."""
 
-    reopened: tuple[tuple[Group, Node], ...]
+    group: Group
     opens: tuple[_Frame, ...]
     leaf: Node
 
@@ -177,40 +177,46 @@ class Arranger:
         if segment_id not in self._root.contains:
             result.unplaced.append(Leaf("", segment, stack[-1]))
             return state
+        frames = state.frames
         for depth in range(len(stack) - 1, -1, -1):
-            spot = _spot(stack[depth], state.frames[depth].node, segment_id, state.frames[depth].cursor)
-            if spot:
-                return self._put(result, stack, state.frames[: depth + 1], spot, segment)
+            inner = stack[depth + 1] if depth + 1 < len(stack) else None
+            spot = _spot(stack[depth], frames[depth].node, segment_id, frames[depth].cursor, inner)
+            if spot is None:
+                continue
+            opened = _put(result, spot, segment)
+            if not opened or spot.group is not stack[depth]:
+                return state  # an interjection: the groups that are open stay open
+            stack[depth + 1 :] = opened
+            return self._state((*frames[: depth + 1], *spot.opens))
         late = state.late[segment_id]
         if late:
             opens = late.state.frames[late.keep :]
             leaf = next(c for c in late.state.frames[-1].node.children if c.path == late.leaf_path)
-            frames = late.state.frames[: late.keep]
-            return self._put(result, stack, frames, _Spot((), opens, leaf), segment)
+            stack[late.keep :] = _put(result, _Spot(stack[late.keep - 1], opens, leaf), segment)
+            return late.state
         for depth in range(len(stack) - 1, -1, -1):
-            spot = _headless(stack[depth], state.frames[depth], segment_id)
+            spot = _headless(stack[depth], frames[depth], segment_id)
             if spot:
-                return self._put(result, stack, state.frames[: depth + 1], spot, segment)
-        taken = next(f.node for f in reversed(state.frames) if segment_id in f.node.contains)
-        path = _entry(taken, segment_id).leaf.path
-        result.problems.append(Problem(segment.position, segment_id, path))
+                stack[depth + 1 :] = _put(result, spot, segment)
+                return self._state((*frames[: depth + 1], *spot.opens))
+        taken = next(frame.node for frame in reversed(frames) if segment_id in frame.node.contains)
+        result.problems.append(Problem(segment.position, segment_id, _entry(taken, segment_id).leaf.path))
         return state
 
-    def _put(
-        self, result: Arrangement, stack: list[Group], frames: tuple[_Frame, ...], spot: _Spot, segment: Segment
-    ) -> _State:
-        del stack[len(frames) :]
-        for again, node in spot.reopened:
-            stack.append(again)
-            frames = (*frames, _Frame(node, _reached(again, node), frozenset()))
-        for frame in spot.opens:
-            inner = Group(frame.node.path, stack[-1])
-            stack[-1].members.append(inner)
-            stack.append(inner)
-        leaf = Leaf(spot.leaf.path, segment, stack[-1])
-        stack[-1].members.append(leaf)
-        result.leaves.append(leaf)
-        return self._state((*frames, *spot.opens))
+
+def _put(result: Arrangement, spot: _Spot, segment: Segment) -> list[Group]:
+    """Puts the segment there and gives the groups this opened."""
+    group = spot.group
+    opened: list[Group] = []
+    for frame in spot.opens:
+        inner = Group(frame.node.path, group)
+        group.members.append(inner)
+        opened.append(inner)
+        group = inner
+    leaf = Leaf(spot.leaf.path, segment, group)
+    group.members.append(leaf)
+    result.leaves.append(leaf)
+    return opened
 
 
 def _rank(found: tuple[int, int, _Move]) -> tuple[int, int]:
@@ -237,25 +243,27 @@ def _entry(node: Node, segment_id: str) -> _Entry:
     return best
 
 
-def _spot(group: Group, node: Node, segment_id: str, cursor: int) -> _Spot | None:
-    """Step 3: a free place in `group` itself, else in the last of a group in it. Groups behind `cursor` are not begun."""
+def _spot(group: Group, node: Node, segment_id: str, cursor: int, inner: Group | None) -> _Spot | None:
+    """Step 3: a free place in `group` itself, else in the last of a group in it (`inner`, which is open, was tried).
+
+    No group behind `cursor` is begun: that is step 4.
+    """
     for child in sorted(node.children, key=_segments_first):
         if segment_id not in child.contains:
             continue
         present = [member for member in group.members if member.path == child.path]
         if child.segment_id:
             if child.repeats or not present:
-                return _Spot((), (), child)
+                return _Spot(group, (), child)
             continue
-        if present:
-            last = present[-1]
-            assert isinstance(last, Group)
-            inner = _spot(last, child, segment_id, len(child.children))
-            if inner:
-                return _Spot(((last, child), *inner.reopened), inner.opens, inner.leaf)
+        last = present[-1] if present else None
+        if isinstance(last, Group) and last is not inner:
+            spot = _spot(last, child, segment_id, len(child.children), None)
+            if spot:
+                return spot
         entry = _entry(child, segment_id)
         if (child.repeats and not entry.skipped) if present else child.index <= cursor:
-            return _Spot((), entry.opens, entry.leaf)
+            return _Spot(group, entry.opens, entry.leaf)
     return None
 
 
@@ -272,15 +280,9 @@ def _headless(group: Group, frame: _Frame, segment_id: str) -> _Spot | None:
         last = [member for member in group.members if member.path == child.path][-1:]
         had = {leaf.path for one in last if isinstance(one, Group) for leaf in one.leaves_within()}
         if last and not any(_has_any(had, skipped) for skipped in entry.skipped):
-            return _Spot((), entry.opens, entry.leaf)
+            return _Spot(group, entry.opens, entry.leaf)
     return None
 
 
 def _has_any(paths: set[str], node: Node) -> bool:
     return any(path == node.path or path.startswith(node.path + ".") for path in paths)
-
-
-def _reached(group: Group, node: Node) -> int:
-    """The index of the furthest child of `node` that `group` has."""
-    indexes = {child.path: child.index for child in node.children}
-    return max((indexes[member.path] for member in group.members), default=-1)

@@ -114,6 +114,7 @@ class _Envelopes:
         self._held: tuple[bytes, list[str]] | None = (
             None  # the last complete piece: a trailer may have to say something
         )
+        self._line = b""  # the last envelope segment
         self._messages = 0  # since the last BHS, or BTS
         self._batches = 0  # since the last FHS
         self._in_batch = self._in_file = False
@@ -122,8 +123,9 @@ class _Envelopes:
         block = self._block
         heads = list(_HEAD.finditer(block))
         yield from self._text(block[: heads[0].start() if heads else len(block)])
-        for head, following in zip(heads, [*heads[1:], None], strict=True):
-            text = block[head.start() : following.start() if following else len(block)]
+        ends = [*(head.start() for head in heads[1:]), len(block)]
+        for head, end in zip(heads, ends, strict=False):
+            text = block[head.start() : end]
             if (head[1] or head[2]).upper() == b"MSH":
                 yield from self._close()
                 self._open(text)
@@ -163,13 +165,16 @@ class _Envelopes:
         self._held = piece
 
     def _complain(self, problem: str) -> None:
-        """About an envelope: at the last piece there is; an envelope without any is a piece itself."""
-        if self._held is None:
-            self._held = (_trimmed(self._block), [])
-        self._held[1].append(problem)
+        """About an envelope: at the open or last message; without any the envelope segment is a piece itself."""
+        if self._is_open:
+            self._problems.append(problem)
+        elif self._held:
+            self._held[1].append(problem)
+        else:
+            self._held = (self._line, [problem])
 
     def _envelope(self, name: bytes, text: bytes) -> Iterator[tuple[bytes, list[str]]]:
-        line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
+        line = self._line = re.split(rb"[\r\n]", text, maxsplit=1)[0]
         rest = text[len(line) :]
         if name in (b"BTS", b"FTS") or not rest.strip(_BLANK):
             yield from self._close()

@@ -22,7 +22,7 @@ UTF8_BOM = b"\xef\xbb\xbf"
 LOCATION = "MSH^1^18"
 
 # what Decoded.deviation may say
-UTF8_UNDECLARED = "utf-8-undeclared"  # ASCII or nothing declared, the bytes are UTF-8
+UTF8_UNDECLARED = "utf-8-undeclared"  # ASCII, nothing or a wide set declared, the bytes are UTF-8
 UNKNOWN_NAME = "unknown-name"  # MSH-18 names no set we know; the bytes are ASCII or UTF-8
 WINDOWS_1252 = "windows-1252"  # 8859/1 declared, the bytes 80-9F are Windows letters, not control characters
 BYTE_ORDER_MARK = "byte-order-mark"  # the mark says another set than MSH-18
@@ -114,12 +114,11 @@ def codec_of(name: str) -> str | None:
 @lru_cache(maxsize=256)
 def fallback_codec(name: str) -> str:
     """The codec for a configured `charset_fallback`: a name of table 0211 or of Python. ValueError for another."""
-    known = codec_of(name) if name.strip() else None
-    if known:
+    if _SIGNS.sub("", name.upper()) and (known := codec_of(name)):
         return known
     try:
         info = codecs.lookup(name)
-        b"".decode(info.name)  # refuses codecs that are not for text
+        b"A".decode(info.name)  # refuses codecs that are not for text
     except (LookupError, ValueError):
         raise ValueError("charset_fallback names no known character set") from None
     return info.name
@@ -166,9 +165,11 @@ def decode(raw: bytes, declared: Sequence[str], fallback: str | None = None) -> 
     if raw.startswith(UTF8_BOM):
         deviation = "" if codec == "utf-8" else BYTE_ORDER_MARK
         return _strictly(raw[3:], "utf-8", deviation) or _fallback(raw[3:], fallback)
+    if codec in ("utf-16", "utf-32"):  # declared, but these are single bytes
+        return _strictly(raw, "utf-8", UTF8_UNDECLARED) or _fallback(raw, fallback)
     if raw.isascii() and not (codec and codec.startswith("iso2022")):
         return Decoded(raw.decode("ascii"), codec or "ascii", "" if codec else UNKNOWN_NAME)
-    if codec in ("ascii", "utf-16", "utf-32"):
+    if codec == "ascii":
         return _strictly(raw, "utf-8", UTF8_UNDECLARED) or _fallback(raw, fallback)
     if codec is None:
         return _strictly(raw, "utf-8", UNKNOWN_NAME) or _fallback(raw, fallback)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -93,8 +93,8 @@ class SqliteJournal:
     async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
         return await self._readers.run(partial(reader.claimable, now=now, after_seq=after_seq, limit=limit))
 
-    async def blocked_lanes(self, now: float) -> frozenset[str]:
-        return await self._readers.run(partial(reader.blocked_lanes, now=now))
+    async def blocked_lanes(self, now: float, among: Collection[str] | None = None) -> frozenset[str]:
+        return await self._readers.run(partial(reader.blocked_lanes, now=now, among=among))
 
     async def get(self, id: str) -> Entry | None:
         return await self._readers.run(partial(reader.get, id=id))

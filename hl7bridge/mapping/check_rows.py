@@ -97,9 +97,9 @@ class RowCheck:
         if table.kind != "segment" or table.place.file in self.broken:
             return
         numbers = [field.number for field in self.refs.standard.fields(table.source)]
-        missing = [f"{table.source}-{number}" for number in numbers if number not in said and number not in read]
+        missing = _runs(table.source, [number for number in numbers if number not in said and number not in read])
         if missing:
-            stand = "stands" if len(missing) == 1 else "stand"
+            stand = "stands" if len(missing) == 1 and " to " not in missing[0] else "stand"
             names = listed(missing, "and")
             self.mistakes.add(table.place, f"{names} {stand} neither in `rows` nor in `unmapped` of {table.name}")
 
@@ -215,7 +215,7 @@ class RowCheck:
             )
         else:
             fitting = [t.name for t in self.tables.datatypes.values() if t.target == landing.type][:4]
-            hint = f" (there are {listed(fitting, 'and')})" if fitting else ""
+            hint = f" ({listed(fitting)})" if fitting else ""
             self.mistakes.add(
                 row.place, f"{where} is {article(landing.type)}: it needs `as`{hint} or an element inside it"
             )
@@ -255,10 +255,14 @@ class RowCheck:
             self._constant(constant, landing, path.text, path.place)
 
     def _constant(self, value: str | OptionValue, landing: Landing, where: str, place: Place) -> None:
+        if isinstance(value, OptionValue):
+            option = self.tables.options.get(value.name)
+            where = f"the option {value.name!r} is the value of {where}, which"
+            place = option.place if option else place
         for text in self._possible(value):
             form = _CONSTANTS.get(landing.type)
             if form is not None and form.fullmatch(text) is None:
-                self.mistakes.add(place, f"{text!r} is not {article(landing.type)}, which {where} is")
+                self.mistakes.add(place, f"{where} is {article(landing.type)}, and {text!r} is none")
             elif landing.element is not None and landing.element.codes and text not in landing.element.codes:
                 self._not_allowed(text, landing.element, where, place)
             elif landing.concept is not None:
@@ -292,16 +296,22 @@ class RowCheck:
         elif landing.element is not None and landing.element.codes:
             self._only(codes, landing.element.codes, where, place)
 
-    def _only(self, codes: CodeTable, allowed: tuple[str, ...], where: str, place: Place) -> None:
-        given = {code.code for code in codes.map.values()}
+    def _only(self, codes: CodeTable, allowed: tuple[str, ...], where: str, place: Place) -> bool:
+        """Codes that may not stand there are named where they are written, unless the whole table is a wrong one."""
+        given = [(codes.places.get(key, codes.place), code.code) for key, code in codes.map.items()]
         if codes.otherwise not in ("keep", "drop", "error"):
-            given.add(codes.otherwise)
-        wrong = sorted(given - set(allowed))
-        if wrong:
-            names = listed([repr(code) for code in wrong], "and")
+            given.append((codes.otherwise_place or codes.place, codes.otherwise))
+        wrong = [(at, code) for at, code in given if code not in allowed]
+        if wrong and len(wrong) == len(given):
+            names = listed(sorted({repr(code) for _, code in wrong}), "and")
             self.mistakes.add(
                 place, f"the code table {codes.name} gives {names}, and {where} is only {listed(allowed)}"
             )
+        else:
+            for at, code in wrong:
+                hint = did_you_mean(code, allowed)
+                self.mistakes.add(at, f"{where} may not be {code!r}: it is {listed(allowed)}{hint}")
+        return not wrong
 
     def _codings(self, codes: CodeTable, landing: Landing, where: str, place: Place) -> None:
         bare = sorted({code.code for code in codes.map.values() if not code.system})
@@ -314,7 +324,8 @@ class RowCheck:
         element = landing.element
         if element is None or not element.system:
             return
-        self._only(codes, element.codes, where, place)
+        if not self._only(codes, element.codes, where, place):
+            return
         systems = {code.system for code in codes.map.values() if code.system} - {element.system}
         if systems:
             self.mistakes.add(
@@ -344,7 +355,7 @@ class RowCheck:
                 text = row.to.text if row.to else ""
                 self.mistakes.add(
                     row.place,
-                    f"{row.source} and {before.source} (line {before.place.line}) both write {text}, "
+                    f"{row.source} and {before.source} ({_seen(before, row)}) both write {text}, "
                     "and neither has a `when`",
                 )
             else:
@@ -359,7 +370,7 @@ class RowCheck:
                 if before[0] != name:
                     self.mistakes.add(
                         row.place,
-                        f"{name} and {before[0]} (line {before[1].place.line}) are one element, {key[-1]}[x], "
+                        f"{name} and {before[0]} ({_seen(before[1], row)}) are one element, {key[-1]}[x], "
                         "and neither row has a `when`",
                     )
 
@@ -375,10 +386,30 @@ class RowCheck:
                 self.mistakes.add(
                     row.place,
                     f"the extension #{row.extension_label} has two urls: {row.extension[0]} here, "
-                    f"{before.extension[0]} in line {before.place.line}",
+                    f"{before.extension[0]} in {_seen(before, row)}",
                 )
 
 
 def _always(landings: list[tuple[Row, Landing]]) -> Iterator[tuple[Row, Landing]]:
     """The rows that depend on nothing but their field."""
     return ((row, landing) for row, landing in landings if row.when is None and row.option is None)
+
+
+def _runs(segment: str, numbers: list[int]) -> list[str]:
+    """`PID-1`, `PID-4 to PID-9`: three and more in a row are written as one."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    named: list[str] = []
+    for run in runs:
+        ends = f"{segment}-{run[0]} to {segment}-{run[-1]}"
+        named += [ends] if len(run) > 2 else [f"{segment}-{number}" for number in run]
+    return named
+
+
+def _seen(row: Row, from_row: Row) -> str:
+    """Where another row stands, seen from one."""
+    return f"line {row.place.line}" if row.place.file == from_row.place.file else str(row.place)

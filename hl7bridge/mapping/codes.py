@@ -34,7 +34,7 @@ class Codes:
         self._table, self._source = used_by, source
 
     def text(self, run: Run, text: str, allowed: tuple[str, ...]) -> tuple[str, Body | None]:
-        """The code for a primitive: (code, None), or ("", original coding) where a required binding does not know it."""
+        """The code for a primitive: (code, None), or ("", original) where a required binding does not know it."""
         found = self._map.get(text) or self._map.get(text.upper())
         if found is not None:
             return found.code, None

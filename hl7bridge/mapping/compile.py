@@ -19,7 +19,8 @@ from hl7bridge.mapping.codes import Codes
 from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.runtime import NULL, Context, Origin, Run
-from hl7bridge.mapping.schema import OptionValue, Path, Row, Table, TableSet
+from hl7bridge.mapping.schema import All, Condition, OptionValue, Path, Ref, Row, Table, TableSet, Valued
+from hl7bridge.mapping.schema import Any as AnyOf
 from hl7bridge.mapping.write import Target, compile_path
 
 Apply = Callable[[Context], bool]
@@ -27,11 +28,11 @@ Text = Callable[[Context], str]
 
 
 class Field(NamedTuple):
-    """The rows of one field or component. `always`: at least one has a condition and runs for an empty field too."""
+    """The rows of one field or component."""
 
     number: int  # 0: the bare source, applied once
     rows: tuple[Apply, ...]
-    conditional: tuple[Apply, ...]
+    absent: tuple[Apply, ...]  # those whose condition asks for the field not being valued
     path: str  # the first row's path, for recording a deletion
 
 
@@ -75,7 +76,7 @@ class Compiler:
             Field(
                 number,
                 tuple(apply for _, apply in rows),
-                tuple(apply for row, apply in rows if row.when is not None),
+                tuple(apply for row, apply in rows if asks_for_absence(row)),
                 rows[0][0].to.text if rows[0][0].to else "",
             )
             for number, rows in grouped.items()
@@ -109,7 +110,7 @@ class SegmentTable:
                 ctx.text = ""
                 if raw:
                     run.deletes.append((resource, field.path))
-                for apply in field.conditional:
+                for apply in field.absent:
                     apply(ctx)
             elif separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
                 ctx.text = raw
@@ -141,14 +142,15 @@ class DatatypeTable:
             number = field.number
             ctx.index = number
             part = (parts[number - 1] if number <= count else "") if number else raw
-            rows = field.rows if part and part != NULL else field.conditional
+            rows = field.rows if part and part != NULL else field.absent
             for apply in rows:
                 apply(ctx)
 
     def text(self, parent: Context, raw: str, level: int) -> str:
         holder: Body = {}
         self.fill(parent, raw, level, holder, parent.resource, parent.strict)
-        return holder.get("$value", "")
+        text: str = holder.get("$value", "")
+        return text
 
     def _context(
         self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
@@ -165,7 +167,7 @@ class RowCompiler:
         self.compiler, self.table, self.row = compiler, table, row
         self.own = row.source.parts[0] if row.source.parts else 0
         self.source = str(row.source)
-        self.test = tester(row.when, table, self.own) if row.when is not None else self._valued()
+        self.test = self._test()
         self.raw, absolute, self.level = getter(row.source, table, self.own)
         self.relative = not absolute and table.kind == "datatype"
 
@@ -182,11 +184,16 @@ class RowCompiler:
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
-    def _valued(self) -> Callable[[Context], bool]:
-        if not self.row.source.parts:
-            return lambda ctx: True
-        raw = getter(self.row.source, self.table, self.own).raw
-        return lambda ctx: ctx.run.valued(raw(ctx))
+    def _test(self) -> Callable[[Context], bool]:
+        """The row's field is valued, and its condition holds; the bare source and `X not valued` on X need no value."""
+        row = self.row
+        condition = tester(row.when, self.table, self.own) if row.when is not None else None
+        if not row.source.parts or asks_for_absence(row):
+            return condition or (lambda ctx: True)
+        raw = getter(row.source, self.table, self.own).raw
+        if condition is None:
+            return lambda ctx: ctx.run.valued(raw(ctx))
+        return lambda ctx: ctx.run.valued(raw(ctx)) and condition(ctx)
 
     def _level(self) -> Callable[[Context], int]:
         level = self.level
@@ -227,8 +234,10 @@ class RowCompiler:
         return apply
 
     def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
-        target = self._target(path, self.row) if self.row.extension and self._inside_extension(path) else compile_path(
-            self.compiler.model, self.table.target, path
+        target = (
+            self._target(path, self.row)
+            if self.row.extension and self._inside_extension(path)
+            else compile_path(self.compiler.model, self.table.target, path)
         )
         constant = CONVERTERS[target.type](_NO_RUN, value)
         origin = self._origin
@@ -282,7 +291,15 @@ class RowCompiler:
 
             return system
         text = reader(self.row.source, self.table, self.own)
+        if name == "base64":
+            encoding = reader(self._before(), self.table, self.own)
+            return lambda ctx: function(text(ctx), encoding(ctx)) if text(ctx) else ""
         return lambda ctx: function(text(ctx)) if text(ctx) else ""
+
+    def _before(self) -> Ref:
+        """The component before the row's own: ED.4 names the encoding of ED.5."""
+        source = self.row.source
+        return Ref(source.root, (*source.parts[:-1], source.parts[-1] - 1))
 
     # -- the three kinds of row -----------------------------------------------------------------------------------
 
@@ -422,6 +439,19 @@ class RowCompiler:
         return say
 
 
+def asks_for_absence(row: Row) -> bool:
+    """Whether the condition is about the row's own field not being there: only then does the row run without it."""
+    return row.when is not None and _absence(row.when, row.source)
+
+
+def _absence(condition: Condition, source: Ref) -> bool:
+    if isinstance(condition, Valued):
+        return condition.negated and condition.ref == source
+    if isinstance(condition, All | AnyOf):
+        return any(_absence(part, source) for part in condition.parts)
+    return False
+
+
 def _coded(codes: Codes, run: Run, type: str, body: Body) -> Body:
     if type == "CodeableConcept":
         return codes.concept(run, body)
@@ -434,7 +464,7 @@ def _put_resource(ctx: Context, target: Target, made: Resource, origin: Origin |
     """Puts a reference to a resource just filled; completes the one this context already refers to there."""
     run = ctx.run
     node, owner = write.locate(ctx, target.hops, ctx.rep)
-    key = (id(node), target.name, target.label, ctx.rep if target.counts_here else 0)
+    key = write.slot(node, target, ctx.rep)
     holder = ctx.slots.get(key)
     known = run.targets.get(id(holder)) if holder is not None else None
     if known is not None:

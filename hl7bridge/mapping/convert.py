@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
+from hl7bridge.fhir.resource import Number
 from hl7bridge.hl7v2 import datetime as v2time
 from hl7bridge.mapping.runtime import Run
 
@@ -68,12 +67,12 @@ def _boolean(run: Run, text: str) -> bool:
         raise Invalid("neither true nor false") from None
 
 
-def _decimal(run: Run, text: str) -> orjson.Fragment:
+def _decimal(run: Run, text: str) -> Number:
     match = _DECIMAL.match(text)
     if not match or not (match[2] or match[3] or text.lstrip("+-").startswith("0")):
         raise Invalid("not a number")
     digits = (match[2] or "0") + (f".{match[3]}" if match[3] else "")
-    return orjson.Fragment(("-" if match[1] == "-" else "") + digits)
+    return Number(("-" if match[1] == "-" else "") + digits)
 
 
 def _integer(low: int) -> Converter:

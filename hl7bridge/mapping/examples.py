@@ -1,7 +1,7 @@
 """The `examples:` of the tables, run: what a segment or a value becomes, held against what its author expects.
 
-Sans-IO. `given` is one segment (further lines are its surroundings) or one value; `expect` must be part of the result: a
-dictionary's keys, a list's leading items. A new resource behind a reference is shown in place of the reference.
+Sans-IO. `given` is one segment (further lines are its surroundings) or one value; `expect` must be part of the result:
+a dictionary's keys, a list's leading items. A new resource behind a reference is shown in place of the reference.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hl7bridge.fhir.model import model
 from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment, parse
 from hl7bridge.mapping.compile import Compiler
-from hl7bridge.mapping.convert import Invalid
+from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.runtime import Context, Run
 from hl7bridge.mapping.schema import Example, Table, TableSet
@@ -83,8 +83,14 @@ def _with_options(mappings: Mappings, options: Mapping[str, str]) -> Compiler:
         return mappings.compiler
     tables = mappings.tables
     changed = TableSet(
-        tables.version, tables.messages, tables.segments, tables.datatypes, tables.codes, tables.options,
-        {**tables.settings, **options}, tables.identities,
+        tables.version,
+        tables.messages,
+        tables.segments,
+        tables.datatypes,
+        tables.codes,
+        tables.options,
+        {**tables.settings, **options},
+        tables.identities,
     )
     return Compiler(changed, model())
 
@@ -106,7 +112,8 @@ def apply(compiler: Compiler, mappings: Mappings, table: Table, given: str) -> A
         ctx = Context(state, resource, resource.body, segment, surroundings, segment.fields, text, 0)
         compiled = compiler.datatype(table.name)
         if compiled.primitive:
-            return compiled.text(ctx, text, 0)
+            value = compiled.text(ctx, text, 0)
+            return _plain(CONVERTERS[table.target](state, value), {}) if value else value
         compiled.fill(ctx, text, 0, resource.body, resource, False)
     return _plain(resource.body, state.targets)
 
@@ -121,8 +128,6 @@ def _plain(value: Any, targets: Mapping[int, Resource]) -> Any:
         return {name: _plain(part, targets) for name, part in value.items()}
     if isinstance(value, list):
         return [_plain(part, targets) for part in value]
-    if isinstance(value, orjson.Fragment):
-        return value.contents if isinstance(value.contents, str) else value.contents.decode()
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -10,7 +10,7 @@ from datetime import tzinfo
 from pathlib import Path
 
 from hl7bridge import reasons, zone
-from hl7bridge.errors import PeerError
+from hl7bridge.errors import PeerError, TablesError
 from hl7bridge.fhir.check import Checker
 from hl7bridge.fhir.model import Model, model
 from hl7bridge.hl7v2.header import Header
@@ -19,7 +19,6 @@ from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.load import load_tables
 from hl7bridge.mapping.messages import MessagePlan
 from hl7bridge.mapping.schema import TableSet
-from hl7bridge.errors import TablesError
 
 TIME_ZONE = "time-zone"  # the option that names the zone of times without an offset
 

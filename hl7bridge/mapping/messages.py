@@ -13,7 +13,7 @@ from hl7bridge import reasons
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Reference, Resource
 from hl7bridge.hl7v2.message import Segment
-from hl7bridge.hl7v2.structure import Group, Structure, parse_structure
+from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping import write
 from hl7bridge.mapping.access import Test, tester
 from hl7bridge.mapping.compile import Compiler, SegmentTable
@@ -73,7 +73,7 @@ class MessagePlan:
 
     def __init__(self, table: MessageTable, compiler: Compiler) -> None:
         self.name = table.name
-        self.structure: Structure = parse_structure(table.structure)
+        self.structure = Structure(table.structure)
         self.scopes: dict[Label, Scope] = {}
         made: dict[Label, list[str]] = {}
         for use in table.uses:
@@ -119,15 +119,14 @@ class MessagePlan:
             self._write_links(run, item, resources)
         return list(resources.values())
 
-    def _refuse_doubles(self, root: Group) -> None:
+    def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
             if problem.path in self.uses:
-                segment = problem.segment
                 raise PeerError(
                     reasons.STRUCTURE,
-                    f"{segment.id} occurs again as segment {segment.position}, where {self.name} has it once: "
-                    "two of them cannot be told apart",
-                    f"{segment.id}^{segment.occurrence}",
+                    f"{problem.segment_id} stands again as segment {problem.position}, where {self.name} has it once: "
+                    "the two cannot be told apart",
+                    problem.segment_id,
                 )
 
     def _resource(
@@ -139,9 +138,7 @@ class MessagePlan:
             resources[key] = Resource(label.type, segment.position)
         return resources[key]
 
-    def _seen(
-        self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]
-    ) -> Resource | None:
+    def _seen(self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]) -> Resource | None:
         instance = self.scopes[label].instance(item.segment, item.path, item.group)
         return resources.get((label, id(instance))) if instance is not None else None
 
@@ -151,8 +148,10 @@ class MessagePlan:
             owner = item.ctx.resource if link.on is None else self._seen(link.on, item, resources)
             if to is None or owner is None or to is owner:
                 continue
-            ctx = item.ctx if link.on is None else Context(
-                run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0
+            ctx = (
+                item.ctx
+                if link.on is None
+                else Context(run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0)
             )
             origin = Origin(f"{item.segment.id}[{item.segment.occurrence}]", self.name, link.place)
             write_reference(ctx, link.target, to, origin)

@@ -12,6 +12,8 @@ from hl7bridge.mapping.schema import Label, Literal_, Path, Place, Ref, Step, is
 
 EXTENSION_BASE = "http://hl7.org/fhir/StructureDefinition/"
 
+_MAX_DEPTH = 20  # resources behind resources: real paths have two or three
+
 _REF = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:([-.])([0-9]{1,4}(?:\.[0-9]{1,4})*))?")
 _LABEL = re.compile(r"[A-Za-z0-9_-]+")
 _NAME = re.compile(r"[a-z][A-Za-z0-9]*")
@@ -62,6 +64,8 @@ def parse_path(text: str, place: Place) -> Path:
     """`name#legal.family`, `performer#x(PractitionerRole.practitioner(Practitioner))`, `$this`, `$value`."""
     if text in ("$this", "$value"):
         return Path(text, (), place)
+    if text.count("(") > _MAX_DEPTH:
+        raise Malformed(1, "too many brackets in brackets")
     steps, end = _steps(text, 0)
     if end < len(text):
         raise _unexpected(text, end)

@@ -6,13 +6,24 @@ table exist, fit and agree is the checker's question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from hl7bridge.fhir.model import closest
 from hl7bridge.mapping.condition import parse_condition
 from hl7bridge.mapping.paths import Malformed, parse_concat, parse_extension, parse_path, parse_ref
-from hl7bridge.mapping.schema import Condition, Example, OptionTest, OptionValue, Path, Place, Ref, Row, Table
+from hl7bridge.mapping.schema import (
+    Condition,
+    Example,
+    OptionTest,
+    OptionValue,
+    Path,
+    Place,
+    Ref,
+    Row,
+    Table,
+    is_segment_name,
+)
 from hl7bridge.mapping.source import Fields, Items, Mistakes, Node, SourceFile, Text
 
 TABLE_WORDS = ("table", "rows", "unmapped", "examples", "note")
@@ -139,6 +150,7 @@ class TableReader(Reader):
         rows = self.fields(node.get("rows"), "`rows`")
         if "rows" not in node.entries:
             self.mistakes.add(node.place, "the word `rows` is missing")
+        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
         return Table(
             name=name,
             kind="segment" if file.folder == "segments" else "datatype",
@@ -146,8 +158,8 @@ class TableReader(Reader):
             target=target,
             variant=variant,
             rows=tuple(self._rows(rows)) if rows else (),
-            unmapped={k: why for k, (_, why) in self.reasons(node.get("unmapped"), "`unmapped`").items()},
-            unmapped_places={k: at for k, (at, _) in self.reasons(node.get("unmapped"), "`unmapped`").items()},
+            unmapped={key: why for key, (_, why) in unmapped.items()},
+            unmapped_places={key: at for key, (at, _) in unmapped.items()},
             examples=tuple(self._examples(node.get("examples"))),
             place=node.place,
         )
@@ -185,7 +197,7 @@ class TableReader(Reader):
         return Row(
             source=source,
             place=place,
-            to=self.path(self.text(get("to"), "`to`"), "`to`"),
+            to=self.path(self.text(get("to"), "`to`"), "`to`") if extension or get("extension") is None else None,
             as_=self.string(get("as"), "`as`") or None,
             codes=self.string(get("codes"), "`codes`") or None,
             value=self.value(get("value"), "`value`"),
@@ -213,8 +225,8 @@ class TableReader(Reader):
             self.mistakes.add(
                 fields.entries["codes"][0], f"`codes` translates what was sent, and `{given[0]}` is not that"
             )
-        if not source.parts and not given:
-            self.mistakes.add(place, f"the row of {source} is a constant row: it has a `value`")
+        if not source.parts and is_segment_name(source.root) and not {"value", "concat"} & set(given):
+            self.mistakes.add(place, f"the row of {source} is for the whole segment: it has a `value` or a `concat`")
 
     def _set(self, node: Node | None) -> Iterator[tuple[Path, str | OptionValue]]:
         fields = self.fields(node, "`set`")
@@ -264,7 +276,3 @@ def plain(node: Node | None) -> object:
     if isinstance(node, Items):
         return [plain(item) for item in node.items]
     return node.text if node else None
-
-
-def keyed(places: Mapping[str, tuple[Place, Node]]) -> Mapping[str, Place]:
-    return {key: place for key, (place, _) in places.items()}

@@ -28,8 +28,8 @@ class SiteReader(Reader):
         if "map" not in node.entries:
             self.mistakes.add(node.place, "the word `map` is missing")
         otherwise = self.text(node.get("otherwise"), "`otherwise`")
-        if otherwise is not None and otherwise.text not in OTHERWISE:
-            self._looks_like(otherwise, OTHERWISE)
+        if otherwise is not None and otherwise.text not in OTHERWISE and self._looks_like(otherwise, OTHERWISE):
+            otherwise = None
         return CodeTable(
             name=name,
             v2_table=self.string(node.get("v2-table"), "`v2-table`"),
@@ -41,13 +41,14 @@ class SiteReader(Reader):
             otherwise_place=otherwise.place if otherwise else None,
         )
 
-    def _looks_like(self, text: Text, words: tuple[str, ...]) -> None:
+    def _looks_like(self, text: Text, words: tuple[str, ...]) -> bool:
         """`otherwise: kep` is a misspelt word rather than a code; a code is hardly ever so alike."""
         meant = closest(text.text, words)
         if meant:
             self.mistakes.add(
                 text.place, f"`otherwise: {text.text}` looks like {meant!r} misspelt; did you mean {meant!r}?"
             )
+        return meant is not None
 
     def _map(self, fields: Fields, system: str) -> Iterator[tuple[str, Code]]:
         for key, place, node in fields:

@@ -39,9 +39,22 @@ class Origin(NamedTuple):
 class Run:
     """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort."""
 
-    __slots__ = ("blank", "deletes", "issues", "linked", "message", "offset", "references", "separators", "targets", "text", "trace", "zone")
+    __slots__ = (
+        "blank",
+        "deletes",
+        "issues",
+        "linked",
+        "message",
+        "offset",
+        "references",
+        "separators",
+        "targets",
+        "text",
+        "trace",
+        "zone",
+    )
 
-    def __init__(self, message: Message, zone: tzinfo | None, offset: str | None, trace: bool) -> None:
+    def __init__(self, message: Message, zone: tzinfo, offset: str | None, trace: bool) -> None:
         self.message = message
         s = message.separators
         self.separators = (s.component, s.subcomponent)
@@ -80,11 +93,25 @@ class Context:
     """One table applied once.
 
     parts: a segment's fields (index is the field number) or a value's parts (index 0 is component 1); `text`: the
-    repetition (segment table) or whole value (data type table) at hand; `level`: 0 for a field, 1 for a component, 2 for
-    a subcomponent; `slots`: the instances of repeating elements made so far, by label.
+    repetition (segment table) or whole value (data type table) at hand; `level`: 0 for a field, 1 for a component, 2
+    for a subcomponent; `slots`: the instances of repeating elements made so far, by label.
     """
 
-    __slots__ = ("group", "index", "level", "parent", "parts", "rep", "resource", "run", "segment", "slots", "strict", "target", "text")
+    __slots__ = (
+        "group",
+        "index",
+        "level",
+        "parent",
+        "parts",
+        "rep",
+        "resource",
+        "run",
+        "segment",
+        "slots",
+        "strict",
+        "target",
+        "text",
+    )
 
     def __init__(
         self,

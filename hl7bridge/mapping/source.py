@@ -188,18 +188,20 @@ class _Converter:
         self._mistakes = mistakes
         self._seen: set[int] = set()
 
-    def convert(self, node: yaml.Node) -> Node:
+    def convert(self, node: yaml.Node) -> Node | None:
+        """The node; None for an alias, which is a mistake."""
         place = _place(node, self._file)
         if id(node) in self._seen:
             self._mistakes.add(place, "anchors and aliases (& and *) are not part of the format; a leading * is quoted")
-            return Text("", place)
+            return None
         self._seen.add(id(node))
         if node.tag.startswith("!"):
             self._mistakes.add(place, "tags (!) are not part of the format; a leading ! is quoted")
         if isinstance(node, yaml.MappingNode):
             return self._fields(node, place)
         if isinstance(node, yaml.SequenceNode):
-            return Items(tuple(self.convert(item) for item in node.value), place)
+            items = (self.convert(item) for item in node.value)
+            return Items(tuple(item for item in items if item is not None), place)
         assert isinstance(node, yaml.ScalarNode)
         return self._text(node, place)
 
@@ -219,7 +221,7 @@ class _Converter:
             elif key.value in entries:
                 first = entries[key.value][0].line
                 self._mistakes.add(at, f"{key.value!r} stands twice, first in line {first}; several rows are a list")
-            else:
+            elif converted is not None:
                 entries[key.value] = (at, converted)
         return Fields(entries, place)
 

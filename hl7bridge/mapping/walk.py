@@ -9,6 +9,8 @@ from hl7bridge.fhir.model import Element, Model, closest
 from hl7bridge.mapping.schema import Path, Place, Row, Step, Table
 from hl7bridge.mapping.source import Mistakes
 
+MANY = 12  # a longer list than this helps nobody
+
 
 @dataclass(frozen=True, slots=True)
 class Landing:
@@ -125,7 +127,8 @@ class Walker:
         if element is None:
             choices = self.model.choices(type_, step.name)
             if choices:
-                self.mistakes.add(place, f"{type_}.{step.name} is a choice: say which, {_few(choices)}")
+                which = listed(choices) if len(choices) <= MANY else "like valueString or valueCodeableConcept"
+                self.mistakes.add(place, f"{type_}.{step.name} is a choice: say which, {which}")
             else:
                 self.mistakes.add(place, f"{type_} has no element {step.name!r}{self._meant(type_, step.name)}")
         elif element.name == "extension":
@@ -171,7 +174,7 @@ class Walker:
         return self._steps(behind, step.inner, place) if step.inner else behind
 
 
-def _few(words: tuple[str, ...], most: int = 12) -> str:
-    if len(words) <= most:
+def _few(words: tuple[str, ...]) -> str:
+    if len(words) <= MANY:
         return listed(words)
-    return ", ".join(words[:most]) + f" … ({len(words)} in all)"
+    return ", ".join(words[:MANY]) + f" … ({len(words)} in all)"

@@ -50,7 +50,7 @@ def one(name: str) -> Hop:
     def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
         child = node.get(name)
         if child is None:
-            child = node[name] = {}
+            child = node[name] = ctx.slots[(id(node), name, "", 0)] = {}
         return child, resource
 
     return hop
@@ -64,6 +64,26 @@ def many(name: str, label: str, counts: bool, start: tuple[tuple[str, str], ...]
             child = ctx.slots[key] = dict(start)
             node.setdefault(name, []).append(child)
         return child, resource
+
+    return hop
+
+
+def beside_one_of_many(name: str, label: str, counts: bool) -> Hop:
+    """Beside one of several primitives: `_given` has a place for each of `given`, null where there is nothing."""
+
+    def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
+        values: list[Any] = node.get(name, [])
+        beside: list[Any] = node.setdefault("_" + name, [])
+        key = (id(node), name, label, rep if counts else 0)
+        index = ctx.slots.get(key)
+        if index is None:
+            index = ctx.slots[key] = max(len(values), len(beside))
+            if values:
+                values.extend([None] * (index + 1 - len(values)))
+        beside.extend([None] * (index + 1 - len(beside)))
+        if beside[index] is None:
+            beside[index] = {}
+        return beside[index], resource
 
     return hop
 
@@ -148,11 +168,10 @@ class _Walker:
         """The carrier of an extension: `_birthDate` beside a primitive, the element itself otherwise."""
         if self.pending is None:
             return
-        element, _, _ = self.pending
+        element, label, counts = self.pending
         if element.is_primitive:
-            if element.many:
-                raise PathError(f"{element.name} repeats: an extension cannot be put on one of several primitives")
-            self.hops.append(one("_" + element.name))
+            hop = beside_one_of_many(element.name, label, counts) if element.many else one("_" + element.name)
+            self.hops.append(hop)
             self.pending = None
         else:
             self._flush()
@@ -174,6 +193,13 @@ class _Walker:
         )
 
 
+def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:
+    """The key of the instance a target means in a body; an element that occurs once has one, whatever its label."""
+    if target.many:
+        return id(node), target.name, target.label, rep if target.counts_here else 0
+    return id(node), target.name, "", 0
+
+
 def put_primitive(
     ctx: Context, target: Target, value: Any, rep: int, origin: Origin | None, content: bool = True
 ) -> None:
@@ -181,14 +207,16 @@ def put_primitive(
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = resource.has_content or content
     if target.many:
-        key = (id(node), target.name, target.label, rep if target.counts_here else 0)
+        key = slot(node, target, rep)
         values = node.setdefault(target.name, [])
         index = ctx.slots.get(key)
+        beside = node.get("_" + target.name, ())
         if index is None:
-            ctx.slots[key] = index = len(values)
-            values.append(value)
-        else:
-            values[index] = value
+            ctx.slots[key] = index = max(len(values), len(beside))
+        values.extend([None] * (max(index + 1, len(beside)) - len(values)))
+        values[index] = value
+        if beside:
+            beside.extend([None] * (len(values) - len(beside)))
         _record(ctx, values, index, origin)
     else:
         node[target.name] = value
@@ -196,13 +224,17 @@ def put_primitive(
 
 
 def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, origin: Origin | None) -> bool:
-    """An extension in place of a value (`_status`), where the element occurs once; False where that cannot be said."""
-    if target.many:
-        return False
+    """An extension in place of a value: `_status`, or a place in `_category`."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
-    node.setdefault("_" + target.name, {}).setdefault("extension", []).append(extension)
-    _record(ctx, node, target.name, origin)
+    if target.many:
+        carrier = beside_one_of_many(target.name, target.label, target.counts_here)(ctx, node, resource, rep)[0]
+    else:
+        carrier = node.setdefault("_" + target.name, {})
+    held = carrier.setdefault("extension", [])
+    if all(other["url"] != extension["url"] for other in held):
+        held.append(extension)
+        _record(ctx, carrier, "extension", origin)
     return True
 
 
@@ -210,8 +242,8 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     """Puts a filled element; completes the one this context already made at the same place."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
-    key = (id(node), target.name, target.label, rep if target.counts_here else 0)
-    existing = ctx.slots.get(key)
+    key = slot(node, target, rep)
+    existing: Body | None = ctx.slots.get(key)
     if existing is None:
         ctx.slots[key] = value
         if target.many:
@@ -222,7 +254,7 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     else:
         merge(ctx, existing, value)
     _record(ctx, node, target.name, origin)
-    return existing  # type: ignore[no-any-return]
+    return existing
 
 
 def attach(ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None) -> None:

@@ -1,9 +1,11 @@
 """An MLLP sender: one connection, answers found by control id, no answer ever taken for another message's.
 
 What holds here:
-  - An answer belongs to a message only when its MSA-2 equals that message's MSH-10 byte for byte. Any other answer is
-    an error of the peer: the oldest message in flight gets `Mismatched`, and the connection ends. (A second answer to
-    a message already answered, as enhanced mode sends, is counted and ignored.)
+  - An answer belongs to a message only when its MSA-2 equals that message's MSH-10 byte for byte (both empty: a message
+    without control id, and an answer that says so). Any other answer is an error of the peer: the oldest message in
+    flight gets `Mismatched`, and the connection ends.
+  - Answers nobody waits for, to a message already answered (enhanced mode sends two) or to one given to `post`, go to
+    `on_extra`.
   - A message whose answer does not come in time ends the connection too, so that a late answer cannot arrive at all.
   - Nothing is sent twice by itself: what became of a message without answer only its sender can decide.
   - The next `send` connects anew. Errors name host, port and control flow, never a value.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -23,6 +26,7 @@ from hl7bridge.mllp.framing import Event, Frame, Framer, frame
 
 MAX_REPLY_BYTES: Final = MEBIBYTE
 REMEMBERED: Final = 256  # control ids whose second answer is recognised
+_BEFORE_MSH: Final = b" \t\r\n\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
 POSITIVE: Final = (b"AA", b"CA")
 
 
@@ -54,10 +58,10 @@ class Reply:
 
 def control_id_of(message: bytes) -> bytes:
     """MSH-10 byte for byte; b"" when there is none."""
-    start = message.find(b"MSH")
-    if start < 0:
+    message = message.lstrip(_BEFORE_MSH)
+    if not message.startswith(b"MSH"):
         return b""
-    header = _first_line(message[start:])
+    header = message.replace(b"\n", b"\r").split(b"\r", 1)[0]
     fields = header.split(header[3:4] or b"|")
     return fields[9] if len(fields) > 9 else b""  # MSH-1 is the separator itself, so MSH-10 is the tenth piece
 
@@ -77,15 +81,11 @@ def read_reply(payload: bytes) -> Reply | None:
     return None
 
 
-def _first_line(message: bytes) -> bytes:
-    return message.replace(b"\n", b"\r").split(b"\r", 1)[0]
-
-
 class MllpClient:
     """Sends over one connection, up to `window` messages in flight (1: each waits for the answer before it).
 
-    timeout: seconds a message may wait for its answer; connect_timeout: seconds for connection and TLS handshake.
-    Use as `async with`, or call `close`.
+    timeout: seconds a message may wait for its answer; connect_timeout: seconds for connection and TLS handshake;
+    on_extra: called with answers nobody waits for. Use as `async with`, or call `close`.
     """
 
     def __init__(
@@ -97,11 +97,13 @@ class MllpClient:
         timeout: float = 30.0,
         connect_timeout: float = 10.0,
         window: int = 1,
+        on_extra: Callable[[Reply], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.connected_times = 0
-        self.extra_replies = 0  # second answers to a message already answered
+        self.extra_replies = 0
+        self._on_extra = on_extra
         self._tls = tls
         self._timeout = timeout
         self._connect_timeout = connect_timeout
@@ -120,26 +122,42 @@ class MllpClient:
         await self._connected()
 
     async def send(self, message: bytes) -> Reply:
-        """Sends one message and waits for its answer. NotSent, NoAnswer or Mismatched; ValueError without MSH-10."""
-        control_id = control_id_of(message)
-        if not control_id:
-            raise ValueError("a message without MSH-10 has no answer that could be known as its own")
+        """Sends one message and waits for its answer. Raises NotSent, NoAnswer or Mismatched."""
         async with self._room:
             wire = await self._connected()
-            answer = wire.send(message, control_id)
+            answer = wire.send(message, control_id_of(message))
             try:
                 async with asyncio.timeout(self._timeout):
                     await wire.drained()
                     return await answer
             except TimeoutError:
-                wire.end(NoAnswer(f"{self._where} did not answer within {self._timeout:g} s"))
-                raise NoAnswer(f"{self._where} did not answer within {self._timeout:g} s") from None
+                wire.end(NoAnswer(f"{self.where} did not answer within {self._timeout:g} s"))
+                raise NoAnswer(f"{self.where} did not answer within {self._timeout:g} s") from None
             finally:
                 # whoever stopped waiting leaves an answer behind that nobody may take for another's
                 if not answer.done() or answer.cancelled():
                     wire.end(NoAnswer("the sender stopped waiting"))
                 if not answer.cancelled():
                     answer.exception()  # seen: no warning about an error nobody fetched
+
+    async def post(self, message: bytes) -> None:
+        """Sends one message that asks for no answer, or for one in some cases only. Raises NotSent or NoAnswer."""
+        async with self._room:
+            wire = await self._connected()
+            wire.post(message, control_id_of(message))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await wire.drained()
+            except TimeoutError:
+                error = NoAnswer(f"{self.where} did not take the message within {self._timeout:g} s")
+                wire.end(error)
+                raise error from None
+
+    def extra(self, reply: Reply) -> None:
+        """An answer nobody waits for came."""
+        self.extra_replies += 1
+        if self._on_extra is not None:
+            self._on_extra(reply)
 
     async def close(self) -> None:
         """Ends the connection; messages in flight get NoAnswer."""
@@ -149,7 +167,8 @@ class MllpClient:
             await wire.gone()
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """host:port"""
         return f"{self.host}:{self.port}"
 
     async def _connected(self) -> _Wire:
@@ -159,15 +178,14 @@ class MllpClient:
                 try:
                     async with asyncio.timeout(self._connect_timeout):
                         _, self._wire = await loop.create_connection(
-                            lambda: _Wire(self._where), self.host, self.port, ssl=self._tls
+                            lambda: _Wire(self), self.host, self.port, ssl=self._tls
                         )
                 except TimeoutError:
-                    raise NotSent(f"{self._where} did not take the connection in {self._connect_timeout:g} s") from None
+                    raise NotSent(f"{self.where} did not take the connection in {self._connect_timeout:g} s") from None
                 except ssl.SSLError as error:
-                    raise NotSent(f"no TLS with {self._where}: {error.reason or type(error).__name__}") from None
+                    raise NotSent(f"no TLS with {self.where}: {error.reason or type(error).__name__}") from None
                 except OSError as error:
-                    raise NotSent(f"no connection to {self._where}: {error.strerror or type(error).__name__}") from None
-                self._wire.client = self
+                    raise NotSent(f"no connection to {self.where}: {error.strerror or type(error).__name__}") from None
                 self.connected_times += 1
             return self._wire
 
@@ -175,10 +193,10 @@ class MllpClient:
 class _Wire(asyncio.Protocol):
     """One connection's life."""
 
-    def __init__(self, where: str) -> None:
-        self.client: MllpClient | None = None
+    def __init__(self, client: MllpClient) -> None:
         self.ended = False
-        self._where = where
+        self._client = client
+        self._where = client.where
         self._framer = Framer(MAX_REPLY_BYTES)
         self._in_flight: deque[tuple[bytes, asyncio.Future[Reply]]] = deque()
         self._answered: deque[bytes] = deque(maxlen=REMEMBERED)
@@ -197,6 +215,11 @@ class _Wire(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(frame(message))
         return answer
+
+    def post(self, message: bytes, control_id: bytes) -> None:
+        self._answered.append(control_id)
+        assert self._transport is not None
+        self._transport.write(frame(message))
 
     async def drained(self) -> None:
         await self._writable.wait()
@@ -253,8 +276,7 @@ class _Wire(asyncio.Protocol):
                         answer.set_result(reply)
                     return
             if reply.control_id in self._answered:
-                if self.client is not None:
-                    self.client.extra_replies += 1
+                self._client.extra(reply)
                 return
         if self._in_flight:
             _, oldest = self._in_flight.popleft()

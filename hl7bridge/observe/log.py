@@ -66,6 +66,7 @@ FIELDS: Mapping[str, str] = {
     "dropped_fields": "names of fields that were not on this list",
 }
 
+_FIRST = ("timestamp", "level", "event")
 _LIST_SHOWN = 200
 # the words before anything that may be data: a number, a quote, a bracket, the repr of an object
 _CONSTANT_WORDS = re.compile(r"[A-Za-z][A-Za-z ,.%_-]*")
@@ -95,7 +96,8 @@ def _explain_exception(_log: Any, _method: str, event: MutableMapping[str, Any])
 
 def allow(_log: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Keeps the fields on the list whose values are plain."""
-    kept: dict[str, Any] = {}
+    # when, how bad and what first: for whoever reads lines
+    kept: dict[str, Any] = {name: event[name] for name in _FIRST if name in event and _plain(event[name])}
     dropped: list[str] = []
     for name, value in event.items():
         if name.startswith("_"):  # structlog's own, taken off by its formatter

@@ -137,6 +137,19 @@ def test_an_acknowledgement_is_never_acknowledged() -> None:
     assert not due(came, positive=True)
 
 
+def test_a_response_with_data_gets_the_accept_acknowledgement_it_asks_for_and_no_other() -> None:
+    """An ORR holds an MSA and is a message of its own: in original mode it ends the exchange."""
+    orr = b"MSH|^~\\&|A|B|C|D|1||ORR^O02|X|P|2.3|||%s\rMSA|AA|C1\r"
+    asking = read_header(orr % b"AL")
+    assert segments(reject(asking, reasons.UNSUPPORTED_TYPE, STAMP))["MSA"][1:3] == [b"CR", b"X"]
+    assert accept(read_header(orr % b""), STAMP) is None
+    assert accept(read_header(orr % b"NE"), STAMP) is None
+
+
+def test_an_acknowledgement_that_lost_its_msa_is_not_acknowledged_either() -> None:
+    assert accept(read_header(b"MSH|^~\\&|A|B|C|D|1||ACK^A01|X|P|2.5\r"), STAMP) is None
+
+
 def test_what_cannot_be_read_is_answered_without_inventing_a_control_id() -> None:
     found = segments(reject(None, reasons.UNPARSABLE, STAMP))
     assert found["MSA"] == [b"MSA", b"AE", b""]
@@ -211,6 +224,7 @@ def test_a_batch_of_answers_refers_to_the_batch_that_came() -> None:
     assert [line[:3] for line in lines] == [b"BHS", b"MSH", b"MSA", b"MSH", b"MSA", b"BTS", b""]
     assert lines[5] == b"BTS|2"
     assert batch([], b"FHS|^~\\&", DEFAULT, STAMP).startswith(b"BHS|^~\\&|||||")
+    assert batch([], b"FHS|^~\\&", DEFAULT, STAMP, "a|b").endswith(b"BTS|0|a\\F\\b\r")
 
 
 def test_the_mode_of_a_plain_message_is_original() -> None:

@@ -132,8 +132,25 @@ class JournalConformance:
         await journal.apply(Change(ids[0], State.WAITING, 1, next_attempt=NOW + 10))
         assert await journal.blocked_lanes(NOW) == {"l0", "m"}
         assert await journal.blocked_lanes(NOW + 10) == frozenset()
+        assert await journal.blocked_lanes(NOW, among=["l0", "l1", "other"]) == {"l0"}
+        assert await journal.blocked_lanes(NOW + 10, among=["l0", "m"]) == frozenset()
+        await journal.apply(Change(ids[1], State.WAITING, 1, next_attempt=NOW + 5))
         await journal.apply(Change(ids[0], State.DEAD, 2))
-        assert await journal.blocked_lanes(NOW) == frozenset()
+        assert await journal.blocked_lanes(NOW) == await journal.blocked_lanes(NOW, ["l0", "l1", "m"]) == {"l1", "m"}
+        await journal.apply(Change(ids[1], State.DELIVERED, 2))
+        assert await journal.blocked_lanes(NOW) == await journal.blocked_lanes(NOW, ["l0", "l1", "m"]) == frozenset()
+        assert await journal.blocked_lanes(NOW, []) == frozenset()
+
+    async def test_a_lane_stays_blocked_through_changes_that_come_at_once(self, journal: Journal) -> None:
+        id = (await journal.append(received(1, lanes=("a", "b")))).id
+        attempts = [NOW + 10, NOW + 20, NOW + 10, NOW + 10]
+        await asyncio.gather(*(journal.apply(Change(id, State.WAITING, n, at)) for n, at in enumerate(attempts, 1)))
+        assert await journal.blocked_lanes(NOW + 9, ["a", "b"]) == {"a", "b"} == await journal.blocked_lanes(NOW + 9)
+        assert await journal.blocked_lanes(NOW + 10, ["a", "b"]) == frozenset() == await journal.blocked_lanes(NOW + 10)
+        await asyncio.gather(
+            journal.apply(Change(id, State.WAITING, 5, NOW + 30)), journal.apply(Change(id, State.DEAD, 6))
+        )
+        assert await journal.blocked_lanes(NOW, ["a", "b"]) == frozenset()
 
     async def test_a_change_is_kept_with_all_it_says(self, journal: Journal, reopen: Reopen) -> None:
         id = (await journal.append(received(1))).id

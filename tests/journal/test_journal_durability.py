@@ -149,6 +149,7 @@ async def test_one_bad_item_fails_alone(opened: Open) -> None:
     journal = await opened()
     good = [received(n) for n in range(6)]
     bad = [
+        received(18, ack=None),  # fails after its message has been inserted
         received(10, received_at=None),
         received(11, sha256=None),
         received(12, ack_code=None),
@@ -156,7 +157,6 @@ async def test_one_bad_item_fails_alone(opened: Open) -> None:
         received(14, lanes=("a\x1fb",)),
         received(15, reason="\ud800"),
         received(17, control_id=None),
-        received(18, ack=None),  # fails after its message has been inserted
     ]
     good_and_bad = [message for pair in zip(good, bad, strict=False) for message in pair] + bad[len(good) :]
     results = await asyncio.gather(*(journal.append(message) for message in good_and_bad), return_exceptions=True)

@@ -136,7 +136,15 @@ def version_1(folder: Path) -> sqlite3.Connection:
     )
     connection.execute("INSERT INTO payloads VALUES (1, x'4d5348', x'41')")
     connection.execute("INSERT INTO history VALUES (1, 1, ?, 'dead', 0, 'r', '')", (NOW,))
-    connection.execute("UPDATE tally SET last_seq = 1, dead = 1")
+    connection.execute(
+        "INSERT INTO messages (seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes, ack_code,"
+        " state, next_attempt)"
+        " SELECT n, randomblob(16), '2', 's', randomblob(32), 0, 'l', 'p', 't', lanes, 'AA', 'waiting', ?"
+        " FROM (SELECT 2 n, 'a' lanes UNION SELECT 3, 'b' || char(31) || 'c' || char(31) || 'd' UNION SELECT 4, '')",
+        (NOW + 9,),
+    )
+    connection.execute("INSERT INTO payloads SELECT seq, x'4d', x'41' FROM messages WHERE seq > 1")
+    connection.execute("UPDATE tally SET last_seq = 4, dead = 1, waiting = 3")
     connection.execute("PRAGMA user_version = 1")
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
     return connection
@@ -150,7 +158,8 @@ async def test_a_journal_of_version_1_is_brought_to_the_present_one(folder: Path
     with pytest.raises(JournalError, match="version 1"):
         await opened(folder, mode="guest")
     journal = await opened(folder)
-    (entry,) = [entry async for entry in journal.find(Filter())]
+    assert await journal.blocked_lanes(NOW, ["a", "b", "c", "d", "e", ""]) == {"a", "b", "c", "d"}
+    (entry,) = [entry async for entry in journal.find(Filter(states=(State.DEAD,)))]
     assert (entry.raw, entry.state) == (b"MSH", State.DEAD)
     await journal.replay(entry.id, by="eva")
     assert [(step.state, step.actor) for step in await journal.history(entry.id)] == [
@@ -308,9 +317,11 @@ def _many(folder: Path, count: int, state: str, next_attempt: float) -> None:
     connection.execute(
         "INSERT INTO messages (seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes, ack_code,"
         " state, next_attempt) WITH RECURSIVE n(n) AS (SELECT 1000 UNION ALL SELECT n + 1 FROM n WHERE n < 1000 + ?)"
-        " SELECT n, randomblob(16), n, 's', x'00', 0, 'l', 'p', 't', 'lane', 'AA', ?, ? FROM n",
+        " SELECT n, randomblob(16), cast(n AS TEXT), 's', x'00', 0, 'l', 'p', 't', 'lane', 'AA', ?, ? FROM n",
         (count, state, next_attempt),
     )
+    if state == "waiting":
+        connection.execute("INSERT INTO waiting_lanes SELECT lanes, next_attempt, seq FROM messages WHERE seq >= 1000")
     connection.close()
 
 
@@ -340,7 +351,8 @@ async def test_a_claim_does_not_read_the_messages_it_cannot_give(folder: Path, s
     def reads() -> list[int]:
         return [
             cost(lambda c: reader.claimable(c, NOW, 0, 2)),
-            cost(lambda c: reader.blocked_lanes(c, NOW if state != "waiting" else NOW + 10)),
+            cost(lambda c: reader.blocked_lanes(c, NOW if state != "waiting" else NOW + 10, None)),
+            cost(lambda c: reader.blocked_lanes(c, NOW, ["lane", "other"])),
             cost(reader.figures),
             cost(lambda c: reader.page(c, Filter(states=(State.DEAD,)), NOW, None, 2, True)),
         ]

@@ -172,6 +172,7 @@ class JournalStates(RuleBasedStateMachine):
         assert [entry.id for entry in self.run(self.journal.claimable(now, 0, 100))] == due
         blocked = {f"lane{self.model[id].key[0] % 7}" for id in self.undelivered() if id not in due}
         assert self.run(self.journal.blocked_lanes(now)) == blocked
+        assert self.run(self.journal.blocked_lanes(now, [f"lane{n}" for n in range(7)])) == blocked
         figures = self.run(self.journal.figures())
         dead = sum(message.state is State.DEAD for message in self.model.values())
         assert (figures.undelivered, figures.dead) == (len(self.undelivered()), dead)

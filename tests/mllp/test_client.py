@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_peer import PATIENCE, bench
+from scripted_peer import PATIENCE
 
 from hl7bridge.mllp.client import (
     Mismatched,
@@ -263,11 +263,32 @@ async def test_a_server_that_is_not_there_is_named() -> None:
             await client.send(message("A1"))
 
 
-async def test_a_message_without_control_id_is_not_sent() -> None:
-    async with bench() as b, MllpClient("127.0.0.1", b.server.port) as client:
-        with pytest.raises(ValueError, match="MSH-10"):
-            await client.send(b"MSH|^~\\&|A\r")
-        assert client.connected_times == 0
+async def test_a_message_without_control_id_is_answered_by_an_answer_without_one() -> None:
+    async def both(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack("", "AE")))
+        await talker.message()
+        await talker.say(frame(ack("A1")))
+
+    async with talking(both) as (port, _), MllpClient("127.0.0.1", port) as client:
+        assert (await client.send(message(""))).ack_code == b"AE"
+        with pytest.raises(Mismatched):
+            await client.send(message(""))
+
+
+async def test_a_message_that_wants_no_answer_is_posted_and_an_answer_to_it_is_told() -> None:
+    extra: list[Reply] = []
+
+    async def objecting(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack("A1", "CE")))
+        await talker.message()
+        await talker.say(frame(ack("A2")))
+
+    async with talking(objecting) as (port, _), MllpClient("127.0.0.1", port, on_extra=extra.append) as client:
+        await client.post(message("A1"))
+        assert (await client.send(message("A2"))).accepted
+        assert [(reply.ack_code, reply.control_id) for reply in extra] == [(b"CE", b"A1")]
 
 
 async def test_a_peer_that_does_not_read_is_no_answer() -> None:

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -71,6 +71,19 @@ def test_a_value_that_is_not_plain_is_dropped_even_under_a_good_name(stream: Cap
     logs.configure("json", "info", stream).info("x", path=value)
     assert stream.last["dropped_fields"] == ["path"]
     assert SENTINEL not in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_event_that_is_no_text_is_dropped_too(stream: Captured, form: Literal["json", "console"]) -> None:
+    log: Any = logs.configure(form, "info", stream)
+    log.info(SENTINEL.encode(), listener="adt")
+    assert "dropped_fields" in stream.getvalue()
+    assert SENTINEL not in stream.getvalue()
+
+
+def test_when_how_bad_and_what_come_first(stream: Captured) -> None:
+    logs.configure("json", "info", stream).info("bound", listener="adt")
+    assert list(stream.last) == ["timestamp", "level", "event", "listener"]
 
 
 def test_an_exception_is_told_by_type_and_place_only(stream: Captured) -> None:

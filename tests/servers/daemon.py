@@ -29,7 +29,9 @@ class Daemon:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "hl7bridge.yaml"
         settings: dict[str, Any] = {
-            "listeners": [{"host": "127.0.0.1", "port": mllp_port, "timezone": "Europe/Vienna", **more.pop("listener", {})}],
+            "listeners": [
+                {"host": "127.0.0.1", "port": mllp_port, "timezone": "Europe/Vienna", **more.pop("listener", {})}
+            ],
             "journal": {"path": str(folder / "journal")},
             "dead_letters": {"path": str(folder / "dlq")},
             "fhir": {"base_url": base_url, **more.pop("fhir", {})},

@@ -1,4 +1,4 @@
-"""The main job: the feed by `send` into `serve` with the real FHIR server; nothing lost, nothing twice, also over a restart."""
+"""The main job: the feed by `send` into `serve` and the real FHIR server: nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def _expected(feed: Path) -> tuple[int, dict[str, set[str]]]:
 
 
 def _count(base_url: str, type_: str) -> int:
-    request = urllib.request.Request(f"{base_url}/{type_}?_summary=count&_total=accurate", headers={"Cache-Control": "no-cache"})
+    request = urllib.request.Request(
+        f"{base_url}/{type_}?_summary=count&_total=accurate", headers={"Cache-Control": "no-cache"}
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return int(json.load(answer)["total"])
 
@@ -76,7 +78,9 @@ def test_the_feed_arrives_once_however_often_it_is_sent(
         sent = _send(daemon, feed, 8)
         acknowledged = time.monotonic() - began
         messages = daemon.settled(SETTLES_WITHIN)
-        print(f"\nsent {sent} in {acknowledged:.1f} s, settled after {time.monotonic() - began:.1f} s: {_states(messages)}")
+        print(
+            f"\nsent {sent} in {acknowledged:.1f} s, settled after {time.monotonic() - began:.1f} s: {_states(messages)}"
+        )
         assert len(messages) == accepted
         assert sum(_states(messages).values()) == accepted, "every accepted message is delivered or dead"
         assert all(m["reason"] for m in messages if m["state"] == "dead")
@@ -117,7 +121,8 @@ def test_the_feed_arrives_once_when_the_server_is_killed_and_restarted_in_the_mi
     try:
         sender = subprocess.Popen(
             daemon.command("send", str(feed), "--port", str(ports[0]), "--connections", "8"),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         until = time.monotonic() + SETTLES_WITHIN
         while len(daemon.messages("--state", "delivered")) < accepted // 4:
@@ -155,7 +160,9 @@ def test_a_dead_letter_of_a_broken_code_table_is_replayed_with_the_mended_table_
     )
     daemon.start()
     try:
-        assert daemon.run("send", str(message), "--port", str(ports[0])).returncode == 0, "it is accepted: it is durable"
+        assert daemon.run("send", str(message), "--port", str(ports[0])).returncode == 0, (
+            "it is accepted: it is durable"
+        )
         assert [m["reason"] for m in daemon.settled(60)] == ["not-translatable"]
         listed = daemon.run("dlq", "list")
         assert "not-translatable" in listed.stdout and "RPL77" not in listed.stdout

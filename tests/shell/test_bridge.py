@@ -9,6 +9,8 @@ import asyncio
 import io
 import json
 import logging
+import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +25,9 @@ import structlog
 from hl7bridge import bridge as bridging
 from hl7bridge import joints, reasons
 from hl7bridge.bridge import Bridge
-from hl7bridge.config import Config
-from hl7bridge.errors import PeerError, UnavailableError
+from hl7bridge.config import Config, Settings
+from hl7bridge.config.tree import Tree
+from hl7bridge.errors import JournalError, PeerError, UnavailableError
 from hl7bridge.observe.log import configure
 
 ADMIT = b"MSH|^~\\&|ADT|NORTH|||20240501120000||ADT^A01|%s|P|2.5\rEVN|A01\rPID|1||%s^^^NORTH^MR||EVERYWOMAN^EVE\r"
@@ -139,7 +142,7 @@ def msa(answer: bytes) -> list[bytes]:
 async def until(folder: Path, pattern: str, count: int = 1) -> list[Path]:
     """Waits until so many files are there."""
     async with asyncio.timeout(ANSWER_WITHIN):
-        while len(found := sorted(folder.glob(pattern))) < count:
+        while len(found := sorted(folder.glob(pattern))) < count:  # noqa: ASYNC110 (files, not ours to signal)
             await asyncio.sleep(0.005)
     return found
 
@@ -275,7 +278,7 @@ async def test_a_port_that_is_taken_ends_the_start_and_leaves_nothing_open(tmp_p
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         failing = Bridge(config(tmp_path, port=taken.getsockname()[1]), log)
-        with pytest.raises(UnavailableError, match="listener adt cannot listen on 127.0.0.1"):
+        with pytest.raises(UnavailableError, match="listener adt cannot listen on 127"):
             await failing.start()
         await failing.stop()
     again = Bridge(config(tmp_path), log)  # the journal's lock is free
@@ -284,9 +287,35 @@ async def test_a_port_that_is_taken_ends_the_start_and_leaves_nothing_open(tmp_p
 
 
 async def test_a_part_that_ends_by_itself_ends_the_daemon(bridge: Bridge) -> None:
-    bridge._tasks["worker"].cancel()
-    with pytest.raises((UnavailableError, asyncio.CancelledError)):
+    async def part() -> None:
+        return
+
+    bridge._begin("part", part())
+    with pytest.raises(UnavailableError, match="the part ended by itself"):
         await asyncio.wait_for(bridge.run(), ANSWER_WITHIN)
+
+
+async def test_a_part_that_fails_ends_the_daemon_with_its_error(bridge: Bridge) -> None:
+    async def part() -> None:
+        raise JournalError("the disk is gone")
+
+    bridge._begin("part", part())
+    with pytest.raises(JournalError, match="the disk is gone"):
+        await asyncio.wait_for(bridge.run(), ANSWER_WITHIN)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_in_order(tmp_path: Path, told: io.StringIO, number: signal.Signals) -> None:
+    log = structlog.stdlib.get_logger("hl7bridge")
+    serving = asyncio.create_task(bridging.serve(Settings(config(tmp_path), None, Tree()), log))
+    async with asyncio.timeout(ANSWER_WITHIN):
+        while '"ready"' not in told.getvalue():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    os.kill(os.getpid(), number)
+    await asyncio.wait_for(serving, ANSWER_WITHIN)
+    events = [json.loads(line)["event"] for line in told.getvalue().splitlines()]
+    assert events[0] == "hl7bridge starts"
+    assert events[-4:] == ["asked to end", "draining", "drained", "hl7bridge ended"]
 
 
 async def test_being_asked_to_end_ends_run(bridge: Bridge) -> None:

@@ -1,0 +1,128 @@
+"""Which messages a listener takes, and whose they are: header and message in, verdict and lanes out. Sans-IO.
+
+The checks of HL7 v2.9.1 section 2.9 (type, event, processing id, version) come before anything else is looked at. A
+lane is what must stay in order: a patient, by every identifier the message has for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from hashlib import blake2b
+from typing import Final
+
+from hl7bridge import reasons
+from hl7bridge.config import Listener, Sender
+from hl7bridge.errors import PeerError
+from hl7bridge.hl7v2.header import Header
+from hl7bridge.hl7v2.message import Message, Segment, is_null
+from hl7bridge.reasons import Reason
+
+Events = Callable[[str, str], Reason | None]  # message_code, trigger_event -> why no table handles it, None: one does
+
+LANE_BYTES: Final = 8
+_VERSION: Final = re.compile(r"2\.[1-9](\.[1-9])?")
+_PATIENT_FIELDS: Final = {"PID": ((3,), (2, 4)), "MRG": ((1,), (4,))}  # the second where the first is empty: before 2.3
+
+
+def events_of(handled: Collection[tuple[str, str]]) -> Events:
+    """The look-up for a set of (message_code, trigger_event)."""
+    pairs = frozenset(handled)
+    codes = frozenset(code for code, _ in pairs)
+
+    def why_not(message_code: str, trigger_event: str) -> Reason | None:
+        if (message_code, trigger_event) in pairs:
+            return None
+        return reasons.UNSUPPORTED_EVENT if message_code in codes else reasons.UNSUPPORTED_TYPE
+
+    return why_not
+
+
+def admit(header: Header, listener: Listener, events: Events) -> Reason | None:
+    """None: the message is taken, and a table handles it. A reason: it is taken and parked, for that reason.
+
+    Raises PeerError when the listener does not take it.
+    """
+    if not header.control_id.strip() or is_null(_text(header.control_id)):
+        raise PeerError(reasons.NO_CONTROL_ID, location="MSH^1^10")
+    if not header.message_code:
+        raise PeerError(reasons.UNSUPPORTED_TYPE, "MSH-9 (message type) is empty", "MSH^1^9")
+    reason = events(header.message_code, header.trigger_event)
+    if reason is not None and listener.unknown_events == "refuse":
+        raise PeerError(reason, location="MSH^1^9^1^1" if reason is reasons.UNSUPPORTED_TYPE else "MSH^1^9^1^2")
+    if header.processing_id not in listener.processing_ids:
+        raise PeerError(reasons.UNSUPPORTED_PROCESSING_ID, location="MSH^1^11")
+    version = header.version
+    if not (version in listener.versions if listener.versions else _VERSION.fullmatch(version)):
+        raise PeerError(reasons.UNSUPPORTED_VERSION, location="MSH^1^12")
+    return reason
+
+
+def sender_of(header: Header, listener: Listener) -> Sender | None:
+    """The first of the listener's senders that MSH-3.1 and MSH-4.1 fit."""
+    if not listener.senders:
+        return None
+    application, facility = (
+        header.separators.components(_text(raw))[0].strip()
+        for raw in (header.sending_application, header.sending_facility)
+    )
+    for sender in listener.senders:
+        if sender.application in ("", application) and sender.facility in ("", facility):
+            return sender
+    return None
+
+
+def address_of(header: Header) -> str:
+    """MSH-3 and MSH-4 as sent, joined by "|": who the journal says a message is from."""
+    return _text(header.sending_application + b"|" + header.sending_facility)
+
+
+def control_id_of(header: Header) -> str:
+    """MSH-10 as the journal keeps it."""
+    return _text(header.control_id)
+
+
+def type_of(header: Header | None) -> str:
+    """ADT^A01; "" when there is none."""
+    if header is None or not header.message_code:
+        return ""
+    event = header.trigger_event
+    return f"{header.message_code}^{event}" if event else header.message_code
+
+
+def _text(raw: bytes) -> str:
+    """A value of MSH: UTF-8, or else Latin-1, which has a character for every byte."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def lanes_of(message: Message) -> tuple[str, ...]:
+    """A key for each patient identifier of PID-3 and MRG-1 (all repetitions, all segments): hashed, never clear text.
+
+    An identifier is its value (CX.1) and its assigning authority (CX.4); upper and lower case are one, since too few
+    lanes cost time and too many cost the order. No identifier: no lane.
+    """
+    keys = dict.fromkeys(
+        key for segment in message.segments if segment.id in _PATIENT_FIELDS for key in _keys(message, segment)
+    )
+    return tuple(keys)
+
+
+def _keys(message: Message, segment: Segment) -> Iterator[str]:
+    for fields in _PATIENT_FIELDS[segment.id]:
+        found = [key for field in fields for raw in segment.repetitions(field) if (key := _key(message, raw))]
+        if found:
+            yield from found
+            return
+
+
+def _key(message: Message, identifier: str) -> str:
+    """The hash of one CX; "" when it has no value."""
+    parts = message.separators.components(identifier)
+    value = message.text(parts[0]).strip()
+    if not value or is_null(value):
+        return ""
+    authority = message.text(parts[3]).strip() if len(parts) > 3 else ""
+    return blake2b(f"{value}\x1f{authority}".casefold().encode("utf-8", "replace"), digest_size=LANE_BYTES).hexdigest()

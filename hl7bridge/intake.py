@@ -1,0 +1,334 @@
+"""From a frame to its answer: header, policy, journal, ACK bytes.
+
+What holds here:
+  - A positive answer is only ever given by `_stored`, after `journal.append` has returned.
+  - Whatever goes wrong has an answer: a refusal by the message's own mode, AR/CE 207 when the fault is ours.
+  - Messages of one connection are stored in the order they came, even where one of them has to wait (validation,
+    `ack: translated`): the peer's turn is held until append has been called. append must take its place in the order
+    before it first suspends, as the journal's writer does.
+  - A refused message is not stored: its sender was told, and keeps it. A parked one is stored and answered positively.
+  - A batch in one frame (it begins with FHS or BHS) is stored message by message and answered by a batch with an answer
+    for each. Two messages in one frame without an envelope are refused together: one answer cannot speak for two.
+  - Nothing of a message leaves but its answer; observers get listener names, types, codes and seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any, Final
+
+from hl7bridge import reasons
+from hl7bridge.admission import Events, address_of, admit, control_id_of, lanes_of, sender_of, type_of
+from hl7bridge.config import Listener
+from hl7bridge.errors import JournalError, JournalFull, MessageError, PeerError
+from hl7bridge.hl7v2 import ack, batch
+from hl7bridge.hl7v2.escape import DEFAULT, Separators
+from hl7bridge.hl7v2.header import Header, read_header, read_separators
+from hl7bridge.hl7v2.message import parse
+from hl7bridge.journal.protocol import Appended, Journal, Received, State
+from hl7bridge.mllp.framing import HEAD_BYTES
+from hl7bridge.mllp.gate import Refusal
+from hl7bridge.mllp.peer import Peer
+from hl7bridge.reasons import Reason
+
+if TYPE_CHECKING:
+    from hl7bridge.hl7v2.conformance import Finding
+
+# `ack: translated`: None, or why the tables cannot translate these bytes
+Translated = Callable[[bytes], Awaitable[MessageError | None]]
+# `ack: delivered`: returns None when the message of this id is delivered, its reason when it is dead
+Delivered = Callable[[str], Awaitable[Reason | None]]
+# the findings of `validate`, given a message and its sender's charset_fallback; may block
+Check = Callable[[bytes, str | None], "Sequence[Finding]"]
+
+NO_ANSWER: Final = "none"  # in place of an ack_code when the sender asked for no answer
+BY_CONDITION: Final = {  # table 0357 -> the reason that a finding of `validate: reject` earns
+    reason.condition: reason
+    for reason in (
+        reasons.SEGMENT_SEQUENCE,
+        reasons.REQUIRED_FIELD_MISSING,
+        reasons.DATA_TYPE_ERROR,
+        reasons.TABLE_VALUE_NOT_FOUND,
+        reasons.VALUE_TOO_LONG,
+        reasons.CARDINALITY,
+        reasons.UNSUPPORTED_VERSION,
+    )
+}
+REFUSALS: Final = {
+    Refusal.TOO_LARGE: (reasons.TOO_LARGE, ""),
+    Refusal.BROKEN: (reasons.UNPARSABLE, "a byte of the MLLP framing stands inside the message"),
+    Refusal.FAILED: (reasons.INTERNAL_ERROR, ""),
+}
+ENVELOPES: Final = (b"FHS", b"BHS")
+_BEFORE_ENVELOPE: Final = b" \t\r\n\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
+
+
+class IntakeObserver:
+    """What intake tells metrics and logs. Every method does nothing by default; one that raises is ignored."""
+
+    def received(self, listener: str, type: str) -> None:
+        """A message came whole. `type`: ADT^A01, "" when it has none; a sender can put anything there."""
+
+    def acknowledged(self, listener: str, code: str, reason: str, seconds: float) -> None:
+        """It was answered, or `none` was due. `reason`: "" or a code of the catalogue; seconds since its last byte."""
+
+    def duplicate(self, listener: str) -> None:
+        """It had come before, and got the stored answer."""
+
+    def reused_control_id(self, listener: str) -> None:
+        """Its control id had come before, with other bytes: taken as a new message."""
+
+    def parked(self, listener: str, type: str, reason: str) -> None:
+        """It was stored as a dead letter on arrival."""
+
+    def acknowledgement(self, listener: str) -> None:
+        """It was itself an acknowledgement: nothing is done with it."""
+
+    def findings(self, listener: str, type: str, count: int) -> None:
+        """`validate` found that many errors in it."""
+
+    def failed(self, listener: str, error: BaseException) -> None:
+        """A defect of the bridge. The error's text may quote the message: log only its type and place."""
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What became of one message before the journal: to be stored, or answered negatively, or neither (an ACK)."""
+
+    started: float
+    header: Header | None = None
+    received: Received | None = None
+    error: MessageError | None = None
+    answer: bytes | None = field(default=None, repr=False)
+
+
+class Intake:
+    """`handle` and `refuse` are what an MllpServer needs.
+
+    events: which tables there are. clock: seconds since the epoch. zone: of MSH-7 in answers, None is the machine's.
+    new_id: MSH-10 of answers. check: `validate`'s findings, blocking (default: conformance.check).
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        journal: Journal,
+        events: Events,
+        *,
+        observer: IntakeObserver | None = None,
+        clock: Callable[[], float] = time.time,
+        zone: tzinfo | None = None,
+        new_id: Callable[[], str] | None = None,
+        translated: Translated | None = None,
+        delivered: Delivered | None = None,
+        check: Check | None = None,
+    ) -> None:
+        self.listener = listener
+        self.observer_failures = 0
+        self._journal = journal
+        self._events = events
+        self._observer = observer or IntakeObserver()
+        self._clock = clock
+        self._zone = zone
+        self._new_id = new_id or _new_id
+        self._translated = translated
+        self._delivered = delivered
+        self._check = (check or _conformance()) if listener.validate_ != "off" else None
+
+    async def handle(self, payload: bytes, peer: Peer) -> bytes | None:
+        """The answer to one frame, or None when none is due."""
+        if payload[:3] != b"MSH" and payload.lstrip(_BEFORE_ENVELOPE)[:3].upper() in ENVELOPES:
+            return await self._batch(payload, peer)
+        async with peer.turn:
+            verdict = await self._judge(payload, peer)
+        # nothing may suspend between the turn's end and append: see the module's text
+        return await self._stored(verdict)
+
+    def refuse(self, head: bytes, refusal: Refusal, peer: Peer) -> bytes | None:
+        """The negative answer to a block whose first bytes are `head`."""
+        reason, detail = REFUSALS[refusal]
+        started = time.perf_counter()
+        header = _header_of_head(head)
+        if refusal is not Refusal.FAILED:  # which `handle` has counted
+            self._tell(IntakeObserver.received, type_of(header))
+        return self._negative(_Verdict(started, header), PeerError(reason, detail))
+
+    # -- a batch
+
+    async def _batch(self, payload: bytes, peer: Peer) -> bytes | None:
+        problems: list[str] = []
+        storing: list[asyncio.Task[bytes | None]] = []
+        async with peer.turn:
+            for piece in batch.split(payload):
+                problems += piece.problems
+                storing.append(asyncio.ensure_future(self._stored(await self._judge(piece.raw, peer))))
+                # the task must have called append before the turn ends
+                await asyncio.sleep(0)
+        answers = [answer for answer in await asyncio.gather(*storing) if answer]
+        if storing and not answers:
+            return None
+        envelope, separators = _envelope(payload)
+        return ack.batch(answers, envelope, separators, self._stamp(), "; ".join(dict.fromkeys(problems)))
+
+    # -- one message
+
+    async def _judge(self, raw: bytes, peer: Peer) -> _Verdict:
+        """Everything before the journal. Never raises."""
+        verdict = _Verdict(time.perf_counter())
+        try:
+            await self._examine(raw, peer, verdict)
+        except MessageError as error:
+            verdict.error = error
+        except Exception as error:
+            self._tell(IntakeObserver.failed, error)
+            verdict.error = PeerError(reasons.INTERNAL_ERROR)
+        return verdict
+
+    async def _examine(self, raw: bytes, peer: Peer, verdict: _Verdict) -> None:
+        """Fills the verdict. Raises MessageError for what is refused."""
+        try:
+            header = verdict.header = read_header(raw)
+        finally:
+            self._tell(IntakeObserver.received, type_of(verdict.header))
+        if ack.is_acknowledgement(header):
+            self._tell(IntakeObserver.acknowledgement)
+            return
+        parked = admit(header, self.listener, self._events)
+        sender = sender_of(header, self.listener)
+        fallback = (sender and sender.charset_fallback) or self.listener.charset_fallback
+        message = parse(raw, charset_fallback=fallback)
+        if self._check is not None:
+            await self._validate(raw, header, fallback)
+        if self._translated is not None and parked is None and self.listener.ack == "translated":
+            error = await self._translated(raw)
+            if error is not None:
+                raise error
+        verdict.answer = ack.accept(header, self._stamp())
+        verdict.received = Received(
+            raw=raw,
+            sha256=hashlib.sha256(raw).digest(),
+            received_at=self._clock(),
+            listener=self.listener.name,
+            peer=peer.name,
+            sender=address_of(header),
+            control_id=control_id_of(header),
+            type=type_of(header),
+            lanes=lanes_of(message),
+            ack=verdict.answer or b"",
+            ack_code=ack.ack_code(header, None) if verdict.answer else NO_ANSWER,
+            state=State.DEAD if parked else State.RECEIVED,
+            reason=parked.code if parked else "",
+            detail=parked.sentence if parked else "",
+        )
+
+    async def _validate(self, raw: bytes, header: Header, fallback: str | None) -> None:
+        assert self._check is not None
+        findings = await asyncio.to_thread(self._check, raw, fallback)
+        errors = [finding for finding in findings if finding.severity == "E"]
+        if errors:
+            self._tell(IntakeObserver.findings, type_of(header), len(errors))
+        if errors and self.listener.validate_ == "reject":
+            first = errors[0]
+            reason = BY_CONDITION.get(first.condition, reasons.SEGMENT_SEQUENCE)
+            raise PeerError(reason, first.text, first.location)
+
+    async def _stored(self, verdict: _Verdict) -> bytes | None:
+        """Makes the message durable, then answers it. Never raises."""
+        received = verdict.received
+        if received is None:
+            return self._negative(verdict, verdict.error) if verdict.error else None
+        try:
+            appended = await self._journal.append(received)
+            self._tell_about(appended, received)
+            reason = await self._undelivered(appended, received)
+            if reason is not None:
+                return self._negative(verdict, PeerError(reason))
+        except JournalFull:
+            return self._negative(verdict, PeerError(reasons.BACKLOG_FULL))
+        except JournalError as error:
+            self._tell(IntakeObserver.failed, error)
+            return self._negative(verdict, PeerError(reasons.STORAGE_FAILED))
+        except Exception as error:
+            self._tell(IntakeObserver.failed, error)
+            return self._negative(verdict, PeerError(reasons.INTERNAL_ERROR))
+        self._acknowledged(received.ack_code, "", verdict)
+        return appended.ack or None
+
+    async def _undelivered(self, appended: Appended, received: Received) -> Reason | None:
+        """With `ack: delivered`, why the message cannot be called delivered."""
+        if self._delivered is None or self.listener.ack != "delivered" or received.state is State.DEAD:
+            return None
+        try:
+            async with asyncio.timeout(self.listener.ack_timeout):
+                return await self._delivered(appended.id)
+        except TimeoutError:
+            return reasons.DELIVERY_PENDING
+
+    # -- answers
+
+    def _negative(self, verdict: _Verdict, error: MessageError) -> bytes | None:
+        answer = ack.reject(verdict.header, error.reason, self._stamp(), error.location, error.detail)
+        code = ack.ack_code(verdict.header, error.reason) if answer else NO_ANSWER
+        self._acknowledged(code, error.reason.code, verdict)
+        return answer
+
+    def _stamp(self) -> ack.Stamp:
+        now = datetime.fromtimestamp(self._clock(), self._zone or UTC)
+        return ack.Stamp(now if self._zone else now.astimezone(), self._new_id())
+
+    def _acknowledged(self, code: str, reason: str, verdict: _Verdict) -> None:
+        self._tell(IntakeObserver.acknowledged, code, reason, time.perf_counter() - verdict.started)
+
+    def _tell_about(self, appended: Appended, received: Received) -> None:
+        if appended.duplicate:
+            self._tell(IntakeObserver.duplicate)
+        elif received.state is State.DEAD:
+            self._tell(IntakeObserver.parked, received.type, received.reason)
+        if appended.reused_control_id:
+            self._tell(IntakeObserver.reused_control_id)
+
+    def _tell(self, method: Callable[..., None], *facts: Any) -> None:
+        try:
+            getattr(self._observer, method.__name__)(self.listener.name, *facts)
+        except Exception:
+            self.observer_failures += 1
+
+
+def _conformance() -> Check:
+    from hl7bridge.hl7v2 import conformance  # loads hl7apy: only where it is wanted
+
+    return conformance.check
+
+
+def _new_id() -> str:
+    """20 characters: what MSH-10 holds in every version."""
+    return secrets.token_hex(10)
+
+
+def _header_of_head(head: bytes) -> Header | None:
+    """The header when `head` holds it up to MSH-10 at least: half a control id must not be answered."""
+    try:
+        header = read_header(head)
+    except PeerError:
+        return None
+    start = head.upper().find(b"MSH")
+    ended = re.search(rb"[\r\n]", head[start:]) is not None
+    return header if ended or header.field(11) else None
+
+
+def _envelope(payload: bytes) -> tuple[bytes, Separators]:
+    """The line that opens a batch (BHS, or FHS where that comes alone) and its separators."""
+    lines = re.split(rb"[\r\n]+", payload.lstrip(_BEFORE_ENVELOPE)[:HEAD_BYTES], maxsplit=2)
+    line = lines[1] if len(lines) > 1 and lines[1][:3].upper() == b"BHS" else lines[0]
+    sign = line[3:4]
+    try:
+        return line, read_separators(sign, line[4:].split(sign, 1)[0] if sign else b"")
+    except PeerError:
+        return b"BHS|^~\\&", DEFAULT
