@@ -99,7 +99,8 @@ class House:
         return asyncio.run(read())
 
     def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(dlq, arguments, obj=self.config)
+        names = ["-h", "--help"]  # as under the frame: click keeps the help option that was made first
+        return CliRunner().invoke(dlq, arguments, obj=self.config, help_option_names=names)
 
 
 @pytest.fixture
