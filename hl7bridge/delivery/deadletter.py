@@ -16,6 +16,7 @@ What holds and why:
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -145,13 +146,12 @@ class DeadLetters:
     def _remove(self, path: Path) -> None:
         drop_folder(self.root, path)
         for parent in (path.parent, path.parent.parent):
-            if next(parent.iterdir(), None) is not None:
-                sync_folder(parent)
-                return
             try:
-                parent.rmdir()
-            except OSError:  # somebody put something in it just now
-                return
+                parent.rmdir()  # if it is empty
+            except OSError:
+                break
+        with contextlib.suppress(FileNotFoundError):
+            sync_folder(path.parent if path.parent.is_dir() else self.root)
 
 
 def reason_json(letter: Letter) -> bytes:

@@ -96,8 +96,16 @@ def drop_folder(root: Path, path: Path) -> None:
 
 
 def sweep_beside(root: Path) -> None:
-    """Removes what a crash left half-written. For the one process that writes here, at its start."""
-    shutil.rmtree(root / BESIDE, ignore_errors=True)
+    """Removes what a crash left half-written. For the one process that writes here, at its start.
+
+    The folder itself stays: another process may be putting something aside this moment.
+    """
+    beside = root / BESIDE
+    for entry in beside.iterdir() if beside.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def day(seconds: float) -> str:

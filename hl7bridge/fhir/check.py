@@ -8,6 +8,7 @@ official one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from hl7bridge import reasons
@@ -23,6 +24,7 @@ class Plan(NamedTuple):
     children: dict[str, str]
     codes: dict[str, frozenset[str]]
     invariants: tuple[tuple[str, Callable[[Body], bool]], ...]
+    choices: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def _contact_is_someone(body: Body) -> bool:
@@ -41,6 +43,11 @@ def _period_in_order(body: Body) -> bool:
     return bool(start[:length] <= end[:length])
 
 
+def _low_not_above_high(body: Body) -> bool:
+    low, high = (body.get(end, {}).get("value") for end in ("low", "high"))
+    return low is None or high is None or Decimal(low) <= Decimal(high)
+
+
 def _has_url_and_content(body: Body) -> bool:
     return any(name != "url" and name != "id" for name in body)
 
@@ -50,6 +57,7 @@ INVARIANTS: dict[str, tuple[tuple[str, Callable[[Body], bool]], ...]] = {
     "Observation": (
         ("obs-6: dataAbsentReason stands only where there is no value", _absent_reason_only_without_value),
     ),
+    "Range": (("rng-2: the low end is above the high one", _low_not_above_high),),
     "Period": (("per-1: the end is before the start", _period_in_order),),
     "Extension": (("ext-1: an extension needs a value or extensions", _has_url_and_content),),
 }
@@ -78,7 +86,9 @@ class Checker:
                 elif not element.is_primitive and element.type != "Resource":
                     children[element.name] = element.type
             required = tuple(r for r in self._model.required(type) if r != ("resourceType",))
-            plan = self._plans[type] = Plan(required, children, codes, INVARIANTS.get(type, ()))
+            stems = {e.choice for e in self._model.elements(type).values() if e.choice}
+            choices = tuple((stem, self._model.choices(type, stem)) for stem in sorted(stems))
+            plan = self._plans[type] = Plan(required, children, codes, INVARIANTS.get(type, ()), choices)
         return plan
 
     def _problem(self, body: Body, type: str, path: str) -> str | None:
@@ -89,6 +99,9 @@ class Checker:
         for text, holds in plan.invariants:
             if not holds(body):
                 return f"{path}: {text}"
+        for stem, names in plan.choices:
+            if sum(name in body for name in names) > 1:
+                return f"{path}.{stem}[x] has more than one value"
         for name, value in body.items():
             child = plan.children.get(name)
             if child is not None:

@@ -64,7 +64,7 @@ class _Move:
 
     __slots__ = ("keep", "leaf_path", "opens", "state")
 
-    def __init__(self, keep: int, opens: tuple[str, ...], leaf_path: str, state: _State) -> None:
+    def __init__(self, keep: int, opens: tuple[tuple[str, bool], ...], leaf_path: str, state: _State) -> None:
         self.keep = keep
         self.opens = opens
         self.leaf_path = leaf_path
@@ -105,8 +105,8 @@ class Arranger:
             state = move.state
             del stack[move.keep :]
             group = stack[-1]
-            for path in move.opens:
-                inner = Group(path, group)
+            for path, repeats in move.opens:
+                inner = Group(path, group, repeats)
                 group.members.append(inner)
                 stack.append(inner)
                 group = inner
@@ -168,7 +168,7 @@ class Arranger:
 
     def _move(self, outer: tuple[_Frame, ...], frame: _Frame, entry: _Entry) -> _Move:
         state = self._state((*outer, frame, *entry.opens))
-        return _Move(len(outer) + 1, tuple(f.node.path for f in entry.opens), entry.leaf.path, state)
+        return _Move(len(outer) + 1, tuple((f.node.path, f.node.repeats) for f in entry.opens), entry.leaf.path, state)
 
     # --- steps 3 to 5: from the groups that are there
 
@@ -209,7 +209,7 @@ def _put(result: Arrangement, spot: _Spot, segment: Segment) -> list[Group]:
     group = spot.group
     opened: list[Group] = []
     for frame in spot.opens:
-        inner = Group(frame.node.path, group)
+        inner = Group(frame.node.path, group, frame.node.repeats)
         group.members.append(inner)
         opened.append(inner)
         group = inner

@@ -37,11 +37,12 @@ class Problem(NamedTuple):
 class Group:
     """One occurrence of a group: its path ("" for the message), the group around, what is in it in order of arrival."""
 
-    __slots__ = ("members", "parent", "path")
+    __slots__ = ("members", "parent", "path", "repeats")
 
-    def __init__(self, path: str, parent: Group | None) -> None:
+    def __init__(self, path: str, parent: Group | None, repeats: bool = False) -> None:
         self.path = path
         self.parent = parent
+        self.repeats = repeats  # the structure allows several of it
         self.members: list[Leaf | Group] = []
 
     def walk(self) -> Iterator[tuple[str, Segment, Group]]:
@@ -50,23 +51,25 @@ class Group:
         return ((leaf.path, leaf.segment, leaf.group) for leaf in leaves)
 
     def find(self, segment_id: str) -> Segment | None:
-        """The first such segment in this group (its own before those of its groups), else in the groups around it."""
-        around: Group | None = self
-        while around is not None:
-            found = around.within(segment_id)
-            if found is not None:
-                return found
-            around = around.parent
-        return None
+        """The first such segment in this group (its own before those of its groups), else in the groups around it.
 
-    def within(self, segment_id: str) -> Segment | None:
+        What stands in another occurrence of a repeating group is never found: it belongs to another order.
+        """
+        found = self.within(segment_id)
+        around = self.parent
+        while found is None and around is not None:
+            found = around.within(segment_id, into_repeating=False)
+            around = around.parent
+        return found
+
+    def within(self, segment_id: str, into_repeating: bool = True) -> Segment | None:
         """The first such segment in this group, its own before those of the groups in it."""
         for member in self.members:
             if type(member) is Leaf and member.segment.id == segment_id:
                 return member.segment
         for member in self.members:
-            if type(member) is not Leaf:
-                found = member.within(segment_id)  # type: ignore[union-attr]
+            if isinstance(member, Group) and (into_repeating or not member.repeats):
+                found = member.within(segment_id, into_repeating)
                 if found is not None:
                     return found
         return None

@@ -10,7 +10,7 @@ from hl7bridge.mapping.condition import measures_of, refs_of
 from hl7bridge.mapping.schema import Condition, Literal_, Place, Ref, Row, Table, is_segment_name
 from hl7bridge.mapping.source import Mistakes
 
-ANY_TYPES = ("varies", "CM")  # CM: the composite of old versions that had no name
+ANY_TYPES = ("varies", "CM", "NA")  # CM: composites of old versions; NA: as many values as are sent
 
 
 @cache

@@ -15,18 +15,31 @@ from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Code, CodeTable
 
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
+LOCAL_SYSTEM = "urn:id:HL7"  # for a code that is none of the table it was sent for: it must not claim to be
 
 
 class Codes:
     """One code table, compiled for one row of one table (whose names the counts carry)."""
 
-    __slots__ = ("_accepted", "_coding", "_fallback", "_map", "_otherwise", "_source", "_table", "_v2_system", "name")
+    __slots__ = (
+        "_accepted",
+        "_coding",
+        "_fallback",
+        "_local_system",
+        "_map",
+        "_otherwise",
+        "_source",
+        "_table",
+        "_v2_system",
+        "name",
+    )
 
     def __init__(self, table: CodeTable, used_by: str, source: str) -> None:
         self.name = table.name
         self._map = table.map
         self._otherwise = table.otherwise
         self._v2_system = V2_SYSTEM + table.v2_table if table.v2_table else ""
+        self._local_system = LOCAL_SYSTEM + table.v2_table
         self._accepted = {"", self._v2_system, table.system} | {code.system for code in table.map.values()}
         self._fallback = None
         if table.otherwise not in ("keep", "drop", "error"):
@@ -96,12 +109,15 @@ class Codes:
         return self._otherwise == "drop" and coding.get("system", "") in ("", self._v2_system)
 
     def _with_system(self, coding: Body) -> Body:
-        if self._v2_system and "code" in coding and "system" not in coding:
-            return {"system": self._v2_system, **coding}
-        return coding
+        """The standard's system for a code of the standard; a site's own code in a standard's table is named as such."""
+        code = coding.get("code")
+        if not self._v2_system or code is None or coding.get("system", self._v2_system) != self._v2_system:
+            return coding
+        known = code in self._map or code.upper() in self._map
+        return {**coding, "system": self._v2_system if known else self._local_system}
 
     def _original(self, text: str) -> Body:
-        coding = {"system": self._v2_system} if self._v2_system else {}
+        coding = {"system": self._local_system} if self._v2_system else {}
         return {"coding": [{**coding, "code": text}]}
 
     def _unmapped(self, run: Run) -> None:

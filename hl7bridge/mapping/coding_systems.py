@@ -55,7 +55,6 @@ CODING_SYSTEMS: Mapping[str, str] = MappingProxyType(
         "NDC": "http://hl7.org/fhir/sid/ndc",
         "UNII": "http://fdasis.nlm.nih.gov",
         "ATC": "http://www.whocc.no/atc",
-        "DCM": "http://dicom.nema.org/resources/ontology/DCM",
         "NUCC": "http://nucc.org/provider-taxonomy",
         "CDCREC": "urn:oid:2.16.840.1.113883.6.238",
         "ISO3166_1": "urn:iso:std:iso:3166",

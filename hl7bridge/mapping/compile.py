@@ -329,7 +329,10 @@ class RowCompiler:
 
         def apply(ctx: Context) -> bool:
             run = ctx.run
-            value: Any = text(ctx)
+            try:
+                value: Any = text(ctx)
+            except ValueError:
+                return on_invalid(ctx)
             if not value:
                 return False
             rep = ctx.rep
@@ -423,6 +426,8 @@ class RowCompiler:
                 whole = text(ctx)
                 if whole:
                     write.put_primitive(ctx, elsewhere, convert(ctx.run, whole), ctx.rep, origin(ctx))
+                    node = write.locate(ctx, elsewhere.hops, ctx.rep)[0]
+                    ctx.run.displaced.append((node, elsewhere.others))
                 return False
 
             return keep

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from hl7bridge.fhir.resource import Number
 from hl7bridge.hl7v2 import datetime as v2time
+from hl7bridge.mapping.functions import is_oid
 from hl7bridge.mapping.runtime import Run
 
 
@@ -29,6 +30,7 @@ _CODE = re.compile(r"\S+(?: \S+)*\Z")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}\Z")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+OID = "urn:oid:"
 _INT_MAX = 2**31 - 1
 _BOOLEANS = {"true": True, "false": False, "Y": True, "N": False, "1": True, "0": False}
 
@@ -51,6 +53,9 @@ def _code(run: Run, text: str) -> str:
 
 
 def _uri(run: Run, text: str) -> str:
+    text = text.strip()
+    if text.startswith(OID) and not is_oid(text.removeprefix(OID)):
+        return f"urn:id:{quote(text.removeprefix(OID), safe='')}"
     return quote(text.strip(), safe="!#$%&'()*+,/:;=?@[]~|")
 
 

@@ -20,6 +20,8 @@ from hl7bridge.mapping.ucum import is_ucum
 
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
+_SHORTEST_OID = 4  # where the last dot stands at the earliest; validators hold a shorter one for a mistake
+_OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation or a plan is never coded in it
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
@@ -35,7 +37,7 @@ def coding_system(text: str) -> str:
     if known is not None:
         return known
     table = _HL7_TABLE.fullmatch(name.upper())
-    return V2_SYSTEM + table[1] if table else _uri_of(name) or _named(name)
+    return V2_SYSTEM + table[1] if table and table[1] != _OF_SYSTEMS else _uri_of(name) or _named(name)
 
 
 def identifier_system(namespace: str, universal_id: str = "", universal_id_type: str = "") -> str:
@@ -48,9 +50,14 @@ def identifier_system(namespace: str, universal_id: str = "", universal_id_type:
     return _uri_of(namespace.strip()) or _named(namespace.strip())
 
 
+def is_oid(text: str) -> bool:
+    """An object identifier that can name an authority; `1.2.3` has the form but nobody could own it."""
+    return _OID.fullmatch(text) is not None and text.rfind(".") >= _SHORTEST_OID
+
+
 def _uri_of(text: str) -> str:
     """What is a uri by its form: an OID, a UUID, a URL, a URN."""
-    if _OID.fullmatch(text):
+    if is_oid(text):
         return f"urn:oid:{text}"
     if _UUID.fullmatch(text):
         return f"urn:uuid:{text.lower()}"
@@ -83,6 +90,12 @@ def ucum(text: str) -> str:
     return UCUM if is_ucum(text.strip()) else ""
 
 
+def ucum_code(text: str) -> str:
+    """The unit itself where it is UCUM, "" for any other: a code must not claim a system that does not know it."""
+    unit = text.strip()
+    return unit if is_ucum(unit) else ""
+
+
 def whole_text(text: str) -> str:
     """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
     return text
@@ -94,6 +107,7 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "identifier-system": identifier_system,
         "base64": base64,
         "ucum": ucum,
+        "ucum-code": ucum_code,
         "text": whole_text,
     }
 )

@@ -117,6 +117,9 @@ class MessagePlan:
                     pending.append(Pending(use, path, segment, group, ctx))
         for item in pending:
             self._write_links(run, item, resources)
+        for node, names in run.displaced:
+            for name in names:
+                node.pop(name, None)
         return list(resources.values())
 
     def _refuse_doubles(self, root: Arrangement) -> None:

@@ -42,6 +42,7 @@ class Run:
     __slots__ = (
         "blank",
         "deletes",
+        "displaced",
         "issues",
         "linked",
         "message",
@@ -64,6 +65,7 @@ class Run:
         self.offset = offset
         self.issues: Counter[Issue] = Counter()
         self.deletes: list[tuple[Resource, str]] = []
+        self.displaced: list[tuple[Body, tuple[str, ...]]] = []  # names of a choice that an `invalid:` path replaced
         self.references: list[Reference] = []
         self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
@@ -75,12 +77,14 @@ class Run:
 
     def split(self, raw: str, level: int) -> list[str]:
         """Parts of a value: level 0 a field repetition into components, 1 a component into subcomponents, 2 a leaf."""
-        return raw.split(self.separators[level]) if level < 2 else [raw]
+        separator = self.separators[level] if level < 2 else ""
+        return raw.split(separator) if separator else [raw]
 
     def leaf(self, raw: str, level: int) -> str:
         """The first subcomponent of the first component, escapes resolved; "" when not valued."""
         for separator in self.separators[level:]:
-            raw = raw.partition(separator)[0]
+            if separator:
+                raw = raw.partition(separator)[0]
         if not raw or raw == NULL:
             return ""
         return self.text(raw).strip()

@@ -43,6 +43,7 @@ class Target:
     many: bool  # the last element repeats
     counts_here: bool  # ... and is the first on the path that does
     repeats: bool  # any element of the path repeats: the row takes every repetition
+    others: tuple[str, ...] = ()  # of a choice element: its other names
     into: tuple[str, str] | None = None
 
 
@@ -57,12 +58,19 @@ def one(name: str) -> Hop:
 
 
 def many(name: str, label: str, counts: bool, start: tuple[tuple[str, str], ...] = ()) -> Hop:
+    deep = not label and not counts
+
     def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
         key = (id(node), name, label, rep if counts else 0)
         child = ctx.slots.get(key)
         if child is None:
-            child = ctx.slots[key] = dict(start)
-            node.setdefault(name, []).append(child)
+            made = node.get(name) if deep and node is not ctx.target else None
+            if made:  # by the data type table that filled the element around
+                child = made[0]
+            else:
+                child = dict(start)
+                node.setdefault(name, []).append(child)
+            ctx.slots[key] = child
         return child, resource
 
     return hop
@@ -133,7 +141,7 @@ class _Walker:
 
     def __init__(self, model: Model, root: str) -> None:
         self.model = model
-        self.type = root
+        self.type = self.parent = root
         self.hops: list[Hop] = []
         self.repeats = False
         self.pending: tuple[Element, str, bool] | None = None  # element, label, counts
@@ -148,7 +156,7 @@ class _Walker:
             counts = element.many and not self.repeats
             self.repeats = self.repeats or element.many
             self.pending = (element, step.label, counts)
-            self.type = element.type
+            self.parent, self.type = self.type, element.type
             if step.resource is not None:
                 self.into = (step.resource, step.resource_label)
                 self.type = step.resource
@@ -188,8 +196,12 @@ class _Walker:
         if self.pending is None:
             return Target(tuple(self.hops), "", None, "", self.type, False, False, self.repeats)
         element, label, counts = self.pending
+        others: tuple[str, ...] = ()
+        if element.choice is not None:
+            others = tuple(name for name in self.model.choices(self.parent, element.choice) if name != element.name)
+        hops = tuple(self.hops)
         return Target(
-            tuple(self.hops), element.name, element, label, self.type, element.many, counts, self.repeats, self.into
+            hops, element.name, element, label, self.type, element.many, counts, self.repeats, others, self.into
         )
 
 

@@ -33,6 +33,7 @@ class Letterbox:
         self._journal, self._letters, self._clock, self._trouble = journal, letters, clock, trouble
         self._parked: set[str] = set()
         self._stir = asyncio.Event()
+        self._stopping = False
 
     def parked(self, id: str) -> None:
         """A message was stored as DEAD: it wants its directory."""
@@ -40,12 +41,17 @@ class Letterbox:
         self._stir.set()
 
     async def keep(self) -> None:
-        """Runs until cancelled: everything at the start, then what was parked."""
+        """Runs until `stop`: everything at the start, then what was parked."""
         await self._guarded(self.reconcile)
-        while True:
+        while not self._stopping:
             await self._clock.rest(self._stir, LOOK)
             self._stir.clear()
             await self._guarded(self._look)
+
+    def stop(self) -> None:
+        """Ends `keep` after the message it is at: a directory is written and looked at again, or not begun."""
+        self._stopping = True
+        self._stir.set()
 
     async def begin(self) -> None:
         """Before anything is written: makes the folder, clears what a crash left beside."""
@@ -54,8 +60,12 @@ class Letterbox:
     async def reconcile(self) -> None:
         """Writes what is missing, removes what was delivered."""
         async for entry in self._journal.find(Filter(states=(State.DEAD,))):
+            if self._stopping:
+                return
             await self._write_missing(entry)
         for id in await asyncio.to_thread(self._letters.ids):
+            if self._stopping:
+                return
             found = await self._journal.get(id)
             if found is not None and found.state is State.DELIVERED:
                 await self.remove(id, found.received_at)
@@ -74,16 +84,28 @@ class Letterbox:
                 await self._write_missing(entry)
             self._parked.discard(id)
         async for entry in self._journal.find(Filter(states=(State.DEAD,), newer_than=RECENT)):
+            if self._stopping:
+                return
             await self._write_missing(entry)
 
     async def _write_missing(self, entry: Entry) -> None:
-        """Never over one that is there: the worker's has the bundle and the server's answer, the journal has not."""
-        await asyncio.to_thread(self._write_if_missing, entry)
+        """Never over one that is there: the worker's has the bundle and the server's answer, the journal has not.
 
-    def _write_if_missing(self, entry: Entry) -> None:
+        Somebody may purge or replay the message at this very moment: who was asked to forget it must not be left with
+        a copy, so the journal is asked again afterwards (`dlq purge` removes a directory after the message, too).
+        """
+        if not await asyncio.to_thread(self._write_if_missing, entry):
+            return
+        now = await self._journal.get(entry.id)
+        if now is None or now.state is State.DELIVERED:
+            await self.remove(entry.id, entry.received_at)
+
+    def _write_if_missing(self, entry: Entry) -> bool:
         letter = letter_of(entry)
-        if not self._letters.has(entry.id, letter.reason.code, entry.received_at):
-            self._letters.write(letter)
+        if self._letters.has(entry.id, letter.reason.code, entry.received_at):
+            return False
+        self._letters.write(letter)
+        return True
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

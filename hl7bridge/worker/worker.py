@@ -115,8 +115,9 @@ class Worker:
             self._drain_timeout = 0.0
             raise
         finally:
+            self.letterbox.stop()
             if keeping is not None:
-                keeping.cancel()
+                self._tasks.add(keeping)
             await self._finish()
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - waits for others, cancels them

@@ -19,7 +19,7 @@ from hl7bridge.translation import Translation, translate
 
 ZONE = ZoneInfo("Asia/Kathmandu")
 MSH = "MSH|^~\\&|APP|FAC|||20240305143012||{}|C1|P|2.5.1"
-PID = "PID|1||123^^^A&1.2.3&ISO^MR||Doe^Jo"
+PID = "PID|1||123^^^A&1.2.3.4&ISO^MR||Doe^Jo"
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_an_unknown_code_of_a_required_binding_is_kept_beside_the_missing_value_
     assert "gender" not in patient
     (extension,) = patient["_gender"]["extension"]
     assert extension["valueCodeableConcept"]["coding"] == [
-        {"system": "http://terminology.hl7.org/CodeSystem/v2-0001", "code": "Q"}
+        {"system": "urn:id:HL70001", "code": "Q"}
     ]
     assert result.issues == {Issue("code-unmapped", "PID-Patient", "PID-8"): 1}
 
@@ -210,7 +210,7 @@ def test_the_same_bytes_give_the_same_bundle_and_other_bytes_other_derived_ident
 
 
 def test_an_owner_replaces_and_a_mention_only_creates(adt: Any, oru: Any) -> None:
-    search = "identifier=urn%3Aoid%3A1.2.3%7C123"
+    search = "identifier=urn%3Aoid%3A1.2.3.4%7C123"
     assert entry(adt(PID), "Patient")["request"] == {"method": "PUT", "url": f"Patient?{search}"}
     assert entry(oru(PID, "OBR|1||F|X"), "Patient")["request"] == {
         "method": "POST",
@@ -244,7 +244,7 @@ def test_an_event_without_a_table_is_named(mappings: Mappings) -> None:
 
 
 def test_lineage_leads_from_every_value_to_its_field_and_row_and_holds_no_value(adt: Any) -> None:
-    result = adt("PID|1||123^^^A&1.2.3&ISO^MR||SENTINEL^Jo")
+    result = adt("PID|1||123^^^A&1.2.3.4&ISO^MR||SENTINEL^Jo")
     lines = {line.path: line for line in result.lineage}
     family = lines["Bundle.entry[0].resource.name[0].family"]
     assert family.source.startswith("PID[1]-5[1].1")

@@ -37,13 +37,14 @@ def test_coding_systems_have_their_uri(name: str, uri: str) -> None:
 @pytest.mark.parametrize(
     ("parts", "uri"),
     [
-        (("GOOD", "1.2.3", "ISO"), "urn:oid:1.2.3"),
-        (("GOOD", "1.2.3", ""), "urn:oid:1.2.3"),
+        (("GOOD", "1.2.3.4", "ISO"), "urn:oid:1.2.3.4"),
+        (("GOOD", "1.2.3.4", ""), "urn:oid:1.2.3.4"),
         (("", "6A2DD4D0-0E22-4F0A-9B5D-3E7B6A1C9F11", "UUID"), "urn:uuid:6a2dd4d0-0e22-4f0a-9b5d-3e7b6a1c9f11"),
         (("", "https://example.org/mrn", "URI"), "https://example.org/mrn"),
         (("", "tag:x,2020:y", "URI"), "tag:x,2020:y"),
         (("GOOD", "", ""), "urn:id:GOOD"),
-        (("1.2.3", "", ""), "urn:oid:1.2.3"),
+        (("1.2.3.4", "", ""), "urn:oid:1.2.3.4"),
+        (("", "1.2.3", "ISO"), "urn:id:1.2.3"),
         (("", "not an oid", "ISO"), "urn:id:not%20an%20oid"),
         (("", "1.02.3", "ISO"), "urn:id:1.02.3"),
         (("", "hospital.example", "DNS"), "urn:id:hospital.example"),
