@@ -142,7 +142,7 @@ def msa(answer: bytes) -> list[bytes]:
 async def until(folder: Path, pattern: str, count: int = 1) -> list[Path]:
     """Waits until so many files are there."""
     async with asyncio.timeout(ANSWER_WITHIN):
-        while len(found := sorted(folder.glob(pattern))) < count:  # noqa: ASYNC110 (files, not ours to signal)
+        while len(found := sorted(folder.glob(pattern))) < count:  # noqa: ASYNC110, ASYNC240 (files, not ours to signal)
             await asyncio.sleep(0.005)
     return found
 

@@ -175,6 +175,7 @@ def test_the_object_of_a_command_stands_for_the_configuration() -> None:
     shell = Shell()
     assert shell.config == Config()
     assert shell.journal == Config().journal
+    assert shell.config is shell.config  # read once
     with pytest.raises(AttributeError):
         _ = shell.nonsense
 

@@ -55,7 +55,7 @@ async def test_a_good_setup_is_all_ok_and_nothing_is_left_behind(tmp_path: Path)
     found = await findings()
     assert {finding.grade for finding in found.values()} == {"ok"}, found
     assert found["tables"].text == "1 events, version abc"
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
 
 
 async def test_a_port_that_is_taken_fails_with_advice(taken_port: int) -> None:
@@ -86,7 +86,7 @@ async def test_tls_files_that_are_not_there_fail() -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 async def test_a_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+    tmp_path.chmod(0o500)  # noqa: ASYNC240
     assert (await findings())["journal"].grade == "FAIL"
 
 
