@@ -26,6 +26,7 @@ CHECKED_BYTES = (
     512 * 1024 * 1024
 )  # after an unclean end, a file up to this size is checked page by page at start (about a second)
 CHECKPOINT_PAGES = 4000  # the write-ahead log is copied into the database when it has this many pages
+PAGE_BYTES = 8192  # two or three messages of usual size a page; measured a fifth faster than 4096
 _MADE = "made"
 
 Connect = Callable[..., sqlite3.Connection]
@@ -145,6 +146,9 @@ def _make(folder: Path, lock: Lock) -> None:
     for left in folder.glob(unfinished.name + "*"):  # an earlier start that did not get to the rename
         left.unlink()
     os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # only before the first table and before WAL
+        connection.execute("VACUUM")
     with contextlib.closing(connect(unfinished)) as connection:
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         schema.migrate(connection)
@@ -165,22 +169,22 @@ def _checked(file: Path, unclean: bool) -> sqlite3.Connection:
     """
     if file.stat().st_size == 0:
         raise JournalError(f"{file} is empty, which a journal never is. {_ADVICE}")
-    connection = connect(file)
+    connection: sqlite3.Connection | None = None
     try:
+        connection = connect(file)
         schema.check(connection, str(file))
         connection.execute("SELECT last_seq FROM tally").fetchone()[0]
         if unclean and file.stat().st_size <= CHECKED_BYTES:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
             if found != ["ok"]:
                 raise JournalError(f"{file} is damaged ({len(found)} finding). {_ADVICE}")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        raise JournalError(f"{file} cannot be used: {error}") from error
-    except (sqlite3.DatabaseError, TypeError) as error:
-        connection.close()
-        raise JournalError(f"{file} is damaged ({error}). {_ADVICE}") from error
-    except BaseException:
-        connection.close()
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise JournalError(f"{file} cannot be used: {error}") from error
+        if isinstance(error, sqlite3.DatabaseError | TypeError):  # TypeError: the tally has no row
+            raise JournalError(f"{file} is damaged ({error}). {_ADVICE}") from error
         raise
     return connection
 

@@ -18,7 +18,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -162,8 +162,12 @@ class Journal(Protocol):
         """
         ...
 
-    async def blocked_lanes(self, now: float) -> frozenset[str]:
-        """Lanes held by messages that wait for a later attempt: nothing behind them may overtake."""
+    async def blocked_lanes(self, now: float, among: Collection[str] | None = None) -> frozenset[str]:
+        """Lanes held by messages that wait for a later attempt: nothing behind them may overtake.
+
+        `among`: answer for these lanes only, say those of the messages just claimed. That costs as many lookups as
+        lanes, however many messages wait; without it the answer is as long as the lanes that are blocked.
+        """
         ...
 
     async def get(self, id: str) -> Entry | None: ...

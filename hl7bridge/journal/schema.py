@@ -5,6 +5,8 @@ What holds here:
   a few hundred bytes and not the message.
 - Each state the worker or an operator asks for has a partial index; a million delivered messages cost a claim nothing.
 - `tally` is one row that every transaction keeps, so that the figures never count rows.
+- `waiting_lanes` has a row for each lane of each message that waits, so that to ask whether some lanes are blocked
+  costs those lanes only.
 - `history` holds every change of state after the arrival; the arrival itself is in `messages`.
 - Texts that are no valid Unicode (bytes of a wrong charset, carried as surrogates) are stored as BLOB: see rows.py.
 """
@@ -83,6 +85,19 @@ _VERSION_1 = (
 )
 
 _VERSION_2 = (
+    """CREATE TABLE waiting_lanes (
+        lane TEXT NOT NULL,
+        next_attempt REAL NOT NULL,
+        seq INTEGER NOT NULL,
+        PRIMARY KEY (lane, next_attempt, seq)
+    ) WITHOUT ROWID""",
+    # messages that wait already: one row for each of the lanes, which stand joined by unit separators
+    """INSERT INTO waiting_lanes WITH RECURSIVE part (lane, next_attempt, seq, rest) AS (
+        SELECT '', next_attempt, seq, lanes || char(31) FROM messages WHERE state = 'waiting' AND lanes <> ''
+        UNION ALL
+        SELECT substr(rest, 1, instr(rest, char(31)) - 1), next_attempt, seq, substr(rest, instr(rest, char(31)) + 1)
+        FROM part WHERE rest <> ''
+    ) SELECT lane, next_attempt, seq FROM part WHERE lane <> ''""",
     "ALTER TABLE history ADD COLUMN actor NOT NULL DEFAULT ''",  # who replayed
     "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
     "CREATE TRIGGER audit_is_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",

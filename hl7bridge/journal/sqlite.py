@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -84,7 +84,7 @@ class SqliteJournal:
         """See Journal.append. ValueError: a state in which no message arrives."""
         if message.state not in transaction.ARRIVAL_STATES:
             raise ValueError(f"no message arrives as {message.state.value}")
-        appended: Appended = await self._writer.submit(message)
+        appended: Appended = await self._writer.submit(message, len(message.raw))
         return appended
 
     async def apply(self, change: Change) -> None:
@@ -93,8 +93,8 @@ class SqliteJournal:
     async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
         return await self._readers.run(partial(reader.claimable, now=now, after_seq=after_seq, limit=limit))
 
-    async def blocked_lanes(self, now: float) -> frozenset[str]:
-        return await self._readers.run(partial(reader.blocked_lanes, now=now))
+    async def blocked_lanes(self, now: float, among: Collection[str] | None = None) -> frozenset[str]:
+        return await self._readers.run(partial(reader.blocked_lanes, now=now, among=among))
 
     async def get(self, id: str) -> Entry | None:
         return await self._readers.run(partial(reader.get, id=id))
@@ -106,7 +106,7 @@ class SqliteJournal:
     async def history(self, id: str) -> Sequence[Step]:
         return await self._readers.run(partial(reader.history, id=id))
 
-    async def find(self, filter: Filter, *, with_raw: bool = True) -> AsyncIterator[Entry]:
+    async def find(self, filter: Filter, *, with_raw: bool = True) -> AsyncGenerator[Entry, None]:
         """See Journal.find: page by page, each page one moment. `with_raw` False: `raw` stays empty, for listings."""
         left, beyond, now = filter.limit, None, self._clock()
         while left is None or left > 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hl7bridge.errors import Hl7BridgeError, JournalFull, JournalRefusal
 from hl7bridge.journal.protocol import Appended, Change, Received, State
-from hl7bridge.journal.rows import Mint, bindable, id_bytes, id_text, join_lanes
+from hl7bridge.journal.rows import Mint, bindable, id_bytes, id_text, join_lanes, split_lanes
 
 NEXT_STATES: dict[State, frozenset[State]] = {  # what `apply` may do; only `replay` leads back to RECEIVED
     State.RECEIVED: frozenset({State.WAITING, State.DELIVERED, State.DEAD}),
@@ -44,7 +44,9 @@ _FIRST_ARRIVAL = (
     "SELECT m.id, p.ack FROM messages m JOIN payloads p ON p.seq = m.seq"
     " WHERE m.control_id = ? AND m.sender = ? AND m.sha256 = ?"
 )
-_PRESENT = "SELECT seq, state, steps FROM messages WHERE id = ?"
+_PRESENT = "SELECT seq, state, steps, next_attempt, lanes FROM messages WHERE id = ?"
+_FREE_LANE = "DELETE FROM waiting_lanes WHERE lane = ? AND next_attempt = ? AND seq = ?"
+_HOLD_LANE = "INSERT OR IGNORE INTO waiting_lanes (lane, next_attempt, seq) VALUES (?, ?, ?)"
 _UPDATE_STATE = (
     "UPDATE messages SET state = ?, attempts = ?, next_attempt = ?, reason = ?, detail = ?, delivered_at = ?,"
     " steps = ?, mapping_version = coalesce(nullif(?, ''), mapping_version) WHERE seq = ?"
@@ -99,6 +101,7 @@ class Round:
 
 Task = Callable[[Round], object]  # refuses (JournalRefusal) before it writes anything, never after
 Work = Received | Change | Task
+Present = tuple[int, str, int, float, str]  # seq, state, number of steps, next attempt, lanes of a stored message
 
 
 def write(round_: Round, works: Sequence[Work]) -> list[Any]:
@@ -202,7 +205,8 @@ def _duplicate(connection: sqlite3.Connection, message: Received) -> Appended | 
 
 def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]) -> None:
     """All changes of a stretch in two statements; a message that changes twice sees its own earlier change."""
-    present: dict[str, tuple[int, str, int]] = {}
+    present: dict[str, Present] = {}
+    held: dict[tuple[str, float, int], bool] = {}  # what becomes of rows of waiting_lanes: the last word counts
     updates: list[tuple[Any, ...]] = []
     steps: list[tuple[Any, ...]] = []
     for index, change in changes:
@@ -210,7 +214,7 @@ def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]
         if found is None:
             outcomes[index] = JournalRefusal("no such message in the journal")
             continue
-        seq, old, step = found
+        seq, old, step, next_attempt, lanes = found
         if change.state not in NEXT_STATES[State(old)]:
             outcomes[index] = JournalRefusal(f"a message that is {old} cannot become {change.state.value}")
             continue
@@ -220,16 +224,23 @@ def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]
         updates.append((new, change.attempts, change.next_attempt, change.reason, detail, delivered_at, step,
                         change.mapping_version, seq))  # fmt: skip
         steps.append((seq, step, at, new, change.attempts, change.reason, detail, ""))
-        present[change.id] = (seq, new, step)
+        present[change.id] = (seq, new, step, change.next_attempt, lanes)
+        for lane in split_lanes(lanes):
+            if old == State.WAITING.value:
+                held[lane, next_attempt, seq] = False
+            if change.state is State.WAITING:
+                held[lane, change.next_attempt, seq] = True
         round_.tally.move(old, new)
+    if held:
+        round_.connection.executemany(_FREE_LANE, [key for key, hold in held.items() if not hold])
+        round_.connection.executemany(_HOLD_LANE, [key for key, hold in held.items() if hold])
     if updates:
         round_.connection.executemany(_UPDATE_STATE, updates)
         round_.connection.executemany(_INSERT_STEP, steps)
 
 
-def find(connection: sqlite3.Connection, id: str) -> tuple[int, str, int] | None:
-    """seq, state and number of steps of a message."""
-    row: tuple[int, str, int] | None = connection.execute(_PRESENT, (id_bytes(id),)).fetchone()
+def find(connection: sqlite3.Connection, id: str) -> Present | None:
+    row: Present | None = connection.execute(_PRESENT, (id_bytes(id),)).fetchone()
     return row
 
 
@@ -238,7 +249,7 @@ def replay(round_: Round, id: str, raw: bytes | None, by: str) -> None:
     found = find(round_.connection, id)
     if found is None:
         raise JournalRefusal("no such message in the journal")
-    seq, old, steps = found
+    seq, old, steps, _, _ = found
     if State(old) not in REPLAYABLE:
         if raw is not None:
             raise JournalRefusal(f"a message that is {old} is on its way: its payload cannot be edited now")

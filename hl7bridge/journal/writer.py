@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from hl7bridge.errors import Hl7BridgeError, JournalError
-from hl7bridge.journal.protocol import Received
 from hl7bridge.journal.rows import Mint
 from hl7bridge.journal.transaction import Round, Tally, Work, write
 
@@ -42,7 +41,7 @@ ITEM_FAILURES = (  # SQLite's and Python's words for "this value cannot be store
 )
 
 OnCommit = Callable[[float, int], None]  # seconds the transaction took, number of works; called in the writer's thread
-_Pair = tuple[Work, "asyncio.Future[Any]"]
+_Item = tuple[Work, "asyncio.Future[Any]", int]  # the bytes its message holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Writer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queue: queue.SimpleQueue[_Pair | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = settings.connect()
         self._inode = settings.file.stat().st_ino
         self._mint = Mint()
@@ -70,13 +69,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work) -> asyncio.Future[Any]:
-        """The future of the work's outcome."""
+    def submit(self, work: Work, size: int = 0) -> asyncio.Future[Any]:
+        """The future of the work's outcome. `size`: bytes of its message, for the bound of a group."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._closed:
             future.set_exception(JournalError("the journal is closed"))
         else:
-            self._queue.put((work, future))
+            self._queue.put((work, future, size))
         return future
 
     def close(self) -> None:
@@ -91,23 +90,21 @@ class Writer:
         while not last:
             group, last = self._drain()
             if group:
-                _resolve(group, self._outcomes([work for work, _ in group]))
+                _resolve(group, self._outcomes([work for work, _, _ in group]))
         self._disconnect()
 
-    def _drain(self) -> tuple[list[_Pair], bool]:
+    def _drain(self) -> tuple[list[_Item], bool]:
         """Wait for one work, then take those that are queued behind it. True: the queue has ended."""
-        group: list[_Pair] = []
+        group: list[_Item] = []
         size = 0
-        pair = self._queue.get()
-        while pair is not None:
-            group.append(pair)
-            work = pair[0]
-            if type(work) is Received:
-                size += len(work.raw)
+        item = self._queue.get()
+        while item is not None:
+            group.append(item)
+            size += item[2]
             if len(group) >= GROUP_WORKS or size >= GROUP_BYTES:
                 return group, False
             try:
-                pair = self._queue.get_nowait()
+                item = self._queue.get_nowait()
             except queue.Empty:
                 return group, False
         return group, True
@@ -186,10 +183,10 @@ def _cause(error: Exception) -> str:
     return str(error) if isinstance(error, sqlite3.Error | Hl7BridgeError) else type(error).__name__
 
 
-def _resolve(group: list[_Pair], outcomes: list[Any]) -> None:
+def _resolve(group: list[_Item], outcomes: list[Any]) -> None:
     """One call into each event loop for all of its futures; usually there is one loop."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for (_, future), outcome in zip(group, outcomes, strict=True):
+    for (_, future, _), outcome in zip(group, outcomes, strict=True):
         loops.setdefault(future.get_loop(), []).append((future, outcome))
     for loop, settled in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more, what is committed stands
