@@ -182,7 +182,7 @@ def _lines(text: str, separator: str) -> list[str]:
         elif "\n" in text:
             pattern = _segment_start_mixed(separator)
     lines = pattern.split(text)
-    if len(lines) - 1 == text.count("\r") + text.count("\n"):
+    if "\n" not in text and len(lines) - 1 == text.count("\r"):
         return lines
     return [line.rstrip("\r\n").replace("\r", "\n") for line in lines]
 
