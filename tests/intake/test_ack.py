@@ -202,6 +202,17 @@ def test_short_long_and_odd_encoding_characters_still_get_an_answer(encoding: st
     assert b"MSA|AE|" in (reject(came, reasons.CHARSET, STAMP, "PID^1", "text & more") or b"")
 
 
+def test_separators_that_clash_leave_an_answer_that_can_still_be_read() -> None:
+    """With ^ as MSH-1 and nothing in MSH-2 there is no component separator; with a backslash no escape character."""
+    caret = b"MSH^^A^B^C^D^1^^ADT^ID^P^%s\r"
+    old, new = (reject(read_header(caret % v), reasons.CHARSET, STAMP, "PID^1^5") or b"" for v in (b"2.3", b"2.5"))
+    assert old.endswith(b"\rMSA^AE^ID^" + reasons.CHARSET.sentence.encode() + b"\rERR^\r")
+    assert b"\rERR^^PID 1 5^102^E^^^^" in new
+    backslash = rb"MSH\^~\A\B\C\D\1\\ADT^A01\ID\P\2.5" + b"\r"
+    answer = reject(read_header(backslash), reasons.CHARSET, STAMP, None, "a\\b^c") or b""
+    assert answer.endswith(b"\\a b c\r")
+
+
 def test_no_value_of_the_message_but_its_header_is_in_an_answer() -> None:
     for reason in reasons.CATALOGUE.values():
         assert b"SENTINEL" not in (reject(header(), reason, STAMP) or b"")

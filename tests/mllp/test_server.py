@@ -463,3 +463,47 @@ async def test_nothing_a_recorder_sees_holds_payload_bytes() -> None:
             peer.half_close()
             await peer.closed()
     assert "SENT" not in repr(recorder.said)
+
+
+async def test_a_peer_that_is_let_go_may_still_read_and_even_write_for_a_moment() -> None:
+    """A socket closed at once would answer the peer's next bytes with a reset, and take the last answer down."""
+    async with bench({"max_message_bytes": 100}) as b:
+        peer = await b.peer()
+        await peer.send(frame(b"x" * 200))
+        await b.recorder.until("dropped", "too-large")
+        await peer.send(b"more" * 10_000)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert b.server.connections == 1
+        assert await peer.answer() == b"NAK too-large xxx"
+        assert await peer.closed()
+        await peer.close()
+        await b.recorder.until("closed")
+
+
+async def test_a_peer_that_does_not_go_is_cut_off_after_that_moment() -> None:
+    async with bench({"max_message_bytes": 100}, Limits(linger=SOON)) as b:
+        peer = await b.peer()
+        await peer.send(frame(b"x" * 200))
+        await b.recorder.until("closed")
+        assert ("dropped", "too-large") in b.recorder.said
+
+
+async def test_a_last_answer_that_is_never_read_does_not_keep_the_connection() -> None:
+    async with bench({"frame_timeout": SOON, "max_message_bytes": 100}, Limits(linger=SOON)) as b:
+        b.echo.answers[b"big"] = b"x" * 8_000_000
+        peer = await b.peer()
+        cast(asyncio.Transport, peer.writer.transport).pause_reading()
+        await peer.send(frame(b"big") + frame(b"x" * 200))
+        await b.recorder.until("closed")
+        assert b.server.connections == 0
+
+
+async def test_a_peer_that_vanishes_is_noticed_by_the_kernel() -> None:
+    async with bench(limits=Limits(keepalive_idle=61)) as b:
+        await b.peer()
+        await b.recorder.until("opened")
+        [connection] = b.server._connections
+        connected = connection._transport.get_extra_info("socket")
+        assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 61
