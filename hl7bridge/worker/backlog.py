@@ -107,7 +107,8 @@ class Backlog:
         if behind is None:
             self._sweep = 0
         else:
-            further, behind = await self._read(max(self._sweep, behind))
+            # something new in front: its like is most probably right behind it
+            further, behind = await self._read(behind if found else max(self._sweep, behind))
             self._sweep = 0 if behind is None or behind >= self.lanes.tail else behind
             found += further
         for id in tuple(self._held):

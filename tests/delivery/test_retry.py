@@ -145,6 +145,15 @@ def test_what_was_sent_before_the_circuit_opened_says_nothing_bad_of_now_but_a_l
     assert circuit.state is CircuitState.CLOSED
 
 
+def test_a_failure_from_before_an_outage_does_not_open_the_circuit_after_it() -> None:
+    circuit = Circuit(1, 10.0)
+    early = permit(circuit, 0.0)
+    circuit.failed(permit(circuit, 0.0), 0.0, "HTTP 500")
+    circuit.passed(permit(circuit, 10.0))
+    circuit.failed(early, 11.0, "no answer in time")
+    assert circuit.state is CircuitState.CLOSED
+
+
 def test_a_success_from_before_an_earlier_outage_does_not_close_the_circuit() -> None:
     circuit = Circuit(1, 10.0)
     ancient = permit(circuit, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class MemoryJournal:
         await self._call("claimable")
         return sorted(found, key=lambda entry: entry.seq)[: min(limit, 7)]  # a page may be short
 
-    async def blocked_lanes(self, now: float) -> frozenset[str]:
+    async def blocked_lanes(self, now: float, among: Collection[str] | None = None) -> frozenset[str]:
         waiting = [entry for entry in self.entries.values() if entry.state is State.WAITING]
         return frozenset(lane for entry in waiting if entry.next_attempt > now for lane in entry.lanes)
 
@@ -148,6 +148,7 @@ class TestClock:
     def __init__(self) -> None:
         self.now = 0.0
         self.jump = 0.0  # of the wall clock
+        self.naps = 0  # rests of next to nothing: a hot loop has thousands
 
     def time(self) -> float:
         return START + self.now + self.jump
@@ -157,6 +158,7 @@ class TestClock:
 
     async def rest(self, event: asyncio.Event, seconds: float) -> None:
         until = self.now + seconds
+        self.naps += seconds < 0.01
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.001):
                 await event.wait()

@@ -1,0 +1,104 @@
+"""The backlog: what is read, when, and what a page that is older than the facts may not do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from worker_fakes import START, MemoryJournal, TestClock
+
+from hl7bridge.delivery.lanes import Lanes
+from hl7bridge.errors import JournalError
+from hl7bridge.journal.protocol import Entry, State
+from hl7bridge.worker.backlog import Backlog
+
+
+def backlog_of(journal: MemoryJournal, *, hold: bool = False, **sizes: int) -> tuple[Backlog, TestClock]:
+    clock = TestClock()
+    return Backlog(journal, clock, Lanes(**sizes), hold=hold, longest=60.0), clock
+
+
+async def read_all(backlog: Backlog) -> None:
+    while await backlog.read_more():
+        pass
+
+
+async def test_a_message_appended_while_a_page_is_read_is_not_forgotten() -> None:
+    class Busy(MemoryJournal):
+        async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
+            page = await super().claimable(now, after_seq, limit)
+            if not self.entries:
+                self.add("a")
+                backlog.appended()
+            return page
+
+    backlog, _ = backlog_of(Busy())
+    assert await backlog.read_more()
+    assert backlog.lanes.next_scan() is not None
+
+
+async def test_a_look_goes_on_without_a_rest_until_every_replayed_message_is_found() -> None:
+    journal = MemoryJournal()
+    dead = [journal.add(f"p{number}", state=State.DEAD) for number in range(100)]
+    for _ in range(100):
+        journal.add("hot")
+    backlog, clock = backlog_of(journal, enough=1_000)
+    await read_all(backlog)
+    for id in dead:
+        await journal.replay(id)
+    assert not await backlog.read_more()
+    clock.now += 1.0
+    await read_all(backlog)
+    assert all(id in backlog.lanes for id in dead)
+
+
+async def test_a_long_backlog_is_not_read_over_and_over() -> None:
+    journal = MemoryJournal()
+    for _ in range(1_000):
+        journal.add("hot")
+    backlog, clock = backlog_of(journal)
+    await read_all(backlog)
+    before = journal.claims
+    for _ in range(50):
+        clock.now += 1.0
+        await read_all(backlog)
+    assert journal.claims - before <= 100
+
+
+async def test_what_is_settled_elsewhere_is_not_fetched() -> None:
+    journal = MemoryJournal()
+    delivered, dead = journal.add(state=State.DELIVERED), journal.add(state=State.DEAD)
+    backlog, _ = backlog_of(journal)
+    assert [await backlog.fetch(id) for id in (delivered, dead, "unknown")] == [None] * 3
+
+
+async def test_messages_beyond_the_cache_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hl7bridge.worker.backlog.CACHE_MAX", 30)
+    journal = MemoryJournal()
+    ids = [journal.add() for _ in range(10)]
+    backlog, _ = backlog_of(journal)
+    await read_all(backlog)
+    assert backlog._cached <= 30 + len(journal.entries[ids[0]].raw)
+    assert [(await backlog.fetch(id) or journal.entries["m1"]).id for id in ids] == ids
+    assert backlog._cached == 0
+
+
+async def test_what_waits_is_put_back_and_what_is_parked_holds_no_lane() -> None:
+    journal = MemoryJournal()
+    waiting = journal.add("a", state=State.WAITING, next_attempt=START + 30.0)
+    parked = journal.add("b", state=State.DEAD, reason="unsupported-event")
+    dead = journal.add("c", state=State.DEAD, reason="not-translatable")
+    backlog, clock = backlog_of(journal, hold=True)
+    await backlog.restore()
+    assert [id in backlog.lanes for id in (waiting, parked, dead)] == [True, False, True]
+    assert backlog.lanes.start(clock.now) is None
+    assert backlog.lanes.next_due() == 30.0
+
+
+async def test_a_journal_that_cannot_be_read_is_the_caller_s_to_know() -> None:
+    journal = MemoryJournal()
+    journal.broken = {"claimable": 1}
+    backlog, _ = backlog_of(journal)
+    with pytest.raises(JournalError):
+        await backlog.read_more()
+    assert await backlog.read_more()
