@@ -256,6 +256,8 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     resource.has_content = True
     key = slot(node, target, rep)
     existing: Body | None = ctx.slots.get(key)
+    if existing is None and node is not ctx.target and not target.many:
+        existing = node.get(target.name)  # made by the data type table that filled the element around
     if existing is None:
         ctx.slots[key] = value
         if target.many:
