@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from hl7bridge.hl7v2.charset import UTF8_BOM, narrow, wide_codec
 
-_MARK = rb"[ \t]*(?:\xef\xbb\xbf)?[ \t]*"
+_MARK = rb"[ \t]*+(?:\xef\xbb\xbf[ \t]*+)?"  # possessive: blanks without end must not cost their square
 _SIGN = rb"[^\sA-Za-z0-9\x00-\x1c\x7f-\xff]"
 _FRAME = re.compile(rb"\x0b(?=[\r\n]*" + _MARK + rb"(?:MSH|FHS|BHS)" + _SIGN + rb")", re.IGNORECASE)
 _HEAD = re.compile(

@@ -18,7 +18,7 @@ from hl7bridge.reasons import UNPARSABLE
 _DEFAULTS = "^~\\&"
 # printable ASCII signs and the three information separators that some devices use; never what frames or ends lines
 _USABLE = frozenset(chr(c) for c in (0x1D, 0x1E, 0x1F, *range(0x21, 0x7F)) if not chr(c).isalnum())
-_MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*(?:\xef\xbb\xbf)?[ \t]*(MSH)", re.IGNORECASE)
+_MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf[ \t]*+)?(MSH)", re.IGNORECASE)
 
 
 class Header:

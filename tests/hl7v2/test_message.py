@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.batch import split
 from hl7bridge.hl7v2.definitions import load_definitions
+from hl7bridge.hl7v2.header import read_header
 from hl7bridge.hl7v2.message import Message, is_null, parse
 from hl7bridge.hl7v2.segment_ids import SEGMENT_IDS
 from hl7bridge.reasons import CHARSET, UNPARSABLE
@@ -286,3 +287,10 @@ def test_the_corpus_has_the_files_it_should() -> None:
     if not CORPUS.is_dir():
         pytest.skip("the corpus of real messages is not here")
     assert len(corpus_files()) == 72
+
+
+def test_a_megabyte_of_blanks_is_refused_without_costing_its_square() -> None:
+    blanks = b" " * 1_000_000  # a quadratic search would not end within a day
+    with pytest.raises(PeerError):
+        read_header(blanks)
+    assert len(list(split(blanks))) <= 1
