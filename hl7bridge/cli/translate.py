@@ -53,7 +53,8 @@ def command(
     """Translate HL7 v2 messages to FHIR R4 transaction bundles.
 
     PATH is a file, a directory (every file in it) or - for standard input. A file holds one message or many: bare,
-    in MLLP frames or in FHS/BHS batches, with any line ends. Without -o each bundle is one JSON document on standard output.
+    in MLLP frames or in FHS/BHS batches, with any line ends. Without -o each bundle is one JSON document on standard
+    output.
 
     \b
     Examples:

@@ -109,7 +109,7 @@ class Codes:
         return self._otherwise == "drop" and coding.get("system", "") in ("", self._v2_system)
 
     def _with_system(self, coding: Body) -> Body:
-        """The standard's system for a code of the standard; a site's own code in a standard's table is named as such."""
+        """The standard's system for a code of the standard; a site's own code in such a table is named as such."""
         code = coding.get("code")
         if not self._v2_system or code is None or coding.get("system", self._v2_system) != self._v2_system:
             return coding

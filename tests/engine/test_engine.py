@@ -92,9 +92,7 @@ def test_an_unknown_code_of_a_required_binding_is_kept_beside_the_missing_value_
     patient = one(result, "Patient")
     assert "gender" not in patient
     (extension,) = patient["_gender"]["extension"]
-    assert extension["valueCodeableConcept"]["coding"] == [
-        {"system": "urn:id:HL70001", "code": "Q"}
-    ]
+    assert extension["valueCodeableConcept"]["coding"] == [{"system": "urn:id:HL70001", "code": "Q"}]
     assert result.issues == {Issue("code-unmapped", "PID-Patient", "PID-8"): 1}
 
 

@@ -103,7 +103,7 @@ class Sender:
 async def _until(holds: Callable[[], bool], tasks: list[asyncio.Task[None]]) -> None:
     """Waits for it; a sender that failed ends the wait with its failure."""
     async with asyncio.timeout(PROGRESS_WITHIN):
-        while not holds():
+        while not holds():  # noqa: ASYNC110
             for task in tasks:
                 if task.done():
                     task.result()
@@ -116,8 +116,7 @@ async def _kill_repeatedly(daemon: Daemon, senders: list[Sender], seed: int) -> 
     tasks = [asyncio.create_task(sender.run(stop)) for sender in senders]
     for _ in range(KILLS):
         before = sum(len(s.acknowledged) for s in senders)
-        while sum(len(s.acknowledged) for s in senders) < before + 5:
-            await asyncio.sleep(0.005)
+        await _until(lambda before=before: sum(len(s.acknowledged) for s in senders) >= before + 5, tasks)
         await asyncio.sleep(choose.uniform(0, 0.15))
         daemon.kill()
         await asyncio.to_thread(daemon.start)
