@@ -58,7 +58,7 @@ def _count(base_url: str, type_: str) -> int:
 
 
 def _counts(base_url: str) -> dict[str, int]:
-    types = ("Patient", "Encounter", "Observation", "DiagnosticReport", "Practitioner", "AllergyIntolerance")
+    types = ("Patient", "Encounter", "Observation", "DiagnosticReport", "Practitioner", "Provenance", "MessageHeader")
     return {type_: _count(base_url, type_) for type_ in types}
 
 
