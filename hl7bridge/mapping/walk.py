@@ -136,7 +136,7 @@ class Walker:
             return None
         elif step.label and not element.many:
             self.mistakes.add(place, f"{type_}.{step.name} occurs once: the label '#{step.label}' tells nothing apart")
-        if step.each and not element.many:
+        elif step.each and not element.many:
             self.mistakes.add(
                 place, f"{type_}.{step.name} occurs once: '*' counts repetitions where an element repeats"
             )
