@@ -117,7 +117,7 @@ class _Translator:
             mappings.tables.identities,
             run.references,
             hashlib.sha256(self.message.raw).hexdigest(),
-            self.message.header.message_code,
+            (self.message.header.message_code, self.message.header.trigger_event),
             lambda type: run.count("identity-merged", type, ""),
         )
         bundle = layout.bundle(head, layout.entries(roots), mappings.checker)

@@ -34,12 +34,12 @@ class Layout:
         rules: Mapping[str, Rule],
         references: Sequence[Reference],
         message_key: str,
-        message_code: str,
+        event: tuple[str, str],
         merged: Callable[[str], None],
     ) -> None:
         self._model = model
         self._rules = rules
-        self._message_code = message_code
+        self._senders = {event[0], f"{event[0]}^{event[1]}"}  # as `owners` name them: ADT, ADT^A08
         self._merged = merged
         self._by_owner: dict[int, list[Reference]] = {}
         for reference in references:
@@ -47,6 +47,7 @@ class Layout:
         self.targets: dict[int, Resource] = {}
         self._resolve(references)
         self._identities = Identities(rules, self.targets, message_key)
+        self._holders: dict[int, list[Body]] = {}  # the references in each resource
         self.copies: dict[int, int] = {}  # id() of a written body -> of the one it was built as, for lineage
 
     def _resolve(self, references: Sequence[Reference]) -> None:
@@ -79,7 +80,7 @@ class Layout:
             return
         ordered[id(resource)] = resource
         prune(resource.body, self.targets, self._by_owner.get(id(resource), ()))
-        holders: list[Body] = []
+        holders = self._holders[id(resource)] = []
         collect(resource.body, self.targets, holders)
         for holder in holders:
             self._reach(self.targets[id(holder)], ordered)
@@ -127,6 +128,7 @@ class Layout:
         for name, part in other.body.items():
             if name not in held.body:
                 held.body[name] = part
+                collect([part], self.targets, self._holders[id(held)])
             elif self._identities.plain(held.body[name]) != self._identities.plain(part):
                 self._merged(held.type)
 
@@ -141,9 +143,7 @@ class Layout:
                 self._add_identifier(resource.type, resource.body, identifier)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
-            holders: list[Body] = []
-            collect(body, self.targets, holders)
-            for holder in holders:
+            for holder in self._holders[id(resource)]:
                 holder["reference"] = self.targets[id(holder)].full_url
             checker.check(resource, body)
             request = self._request(resource.type, identifier, has_identifier)
@@ -162,7 +162,7 @@ class Layout:
         if not has_identifier:
             return {"method": "PUT", "url": f"{type}/{identifier.uuid}"}
         rule = self._rules.get(type)
-        if rule is not None and self._message_code in rule.owners and not identifier.of_message:
+        if rule is not None and not self._senders.isdisjoint(rule.owners) and not identifier.of_message:
             return {"method": "PUT", "url": f"{type}?{identifier.search}"}
         return {"method": "POST", "url": type, "ifNoneExist": identifier.search}
 

@@ -90,6 +90,10 @@ class Identities:
             return str(resource.position)
         if path == "message":
             return self._message_key
+        if path[0].isupper():
+            if resource.lookup is None:
+                return ""
+            return next((text for text in map(resource.lookup, path.split("|")) if text), "")
         values: list[Any] = [resource.body]
         for name in path.split("."):
             values = [part for value in values for part in _children(value, name)]

@@ -6,6 +6,7 @@ because only then is it known which resources exist and what their identities ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Resource:
     `position`: absolute position of the segment that made it (1-based), for identities that need one.
     """
 
-    __slots__ = ("body", "full_url", "has_content", "key", "position", "type")
+    __slots__ = ("body", "full_url", "has_content", "key", "lookup", "position", "type")
 
     def __init__(self, type: str, position: int) -> None:
         self.type = type
@@ -32,6 +33,7 @@ class Resource:
         self.has_content = False
         self.position = position
         self.key = ""  # identity, set by fhir.identity
+        self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
         self.full_url = ""
 
     def __repr__(self) -> str:

@@ -12,7 +12,8 @@ from hl7bridge.mapping.walk import article, did_you_mean, listed
 _TABLE_NUMBER = re.compile(r"\d{4}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _CODE = re.compile(r"\S+( \S+)*")
-_MESSAGE_CODE = re.compile(r"[A-Z][A-Z0-9]{2}")
+_MESSAGE_CODE = re.compile(r"[A-Z]{3}(?:\^[A-Z][A-Z0-9]{2})?")
+_FIELDS = re.compile(r"[A-Z][A-Z0-9]{2}-[0-9]{1,2}(?:\|[A-Z][A-Z0-9]{2}-[0-9]{1,2})*")
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
 MADE_UP = ("position", "message")  # in `unique`: where in the message the resource stands; the message itself
 
@@ -65,12 +66,14 @@ class SiteCheck:
             self._unique(identity, path)
         for owner in identity.owners:
             if _MESSAGE_CODE.fullmatch(owner) is None:
-                self.mistakes.add(identity.place, f"`owners` are message codes like ADT, not {owner!r}")
+                self.mistakes.add(
+                    identity.place, f"`owners` are message codes like ADT or events like ADT^A08, not {owner!r}"
+                )
         if identity.collapse:
             self._collapse(identity)
 
     def _unique(self, identity: Identity, path: str) -> None:
-        if path in MADE_UP:
+        if path in MADE_UP or _FIELDS.fullmatch(path):
             return
         type_ = identity.type
         for name in path.split("."):

@@ -7,6 +7,7 @@ when every segment has been read, so their order in the message does not matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from hl7bridge import reasons
@@ -138,7 +139,8 @@ class MessagePlan:
         instance = self.scopes[label].instance(segment, path, group)
         key = (label, id(instance))
         if key not in resources:
-            resources[key] = Resource(label.type, segment.position)
+            made = resources[key] = Resource(label.type, segment.position)
+            made.lookup = partial(_field, group)
         return resources[key]
 
     def _seen(self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]) -> Resource | None:
@@ -161,6 +163,13 @@ class MessagePlan:
 
 
 _NOBODY = Resource("Basic", 0)
+
+
+def _field(group: Group, ref: str) -> str:
+    """A v2 field for `unique`, as sent: OBR-3 of the order that this group belongs to."""
+    segment_id, _, number = ref.partition("-")
+    segment = group.find(segment_id)
+    return segment.field(int(number)).strip() if segment is not None else ""
 
 
 def write_reference(ctx: Context, target: Target, to: Resource, origin: Origin) -> None:
