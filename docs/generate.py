@@ -41,7 +41,7 @@ SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "adt_a40_merge": "two records of one patient: the one that stays, and the one it replaces",
     "batch_two_admissions": "two messages in an FHS/BHS envelope",
     "broken_two_patients": "a second PID where the structure has one: refused by name, no bundle",
-    "oru_r01_custom_separators": "separators other than `|^~\\&`",
+    "oru_r01_custom_separators": "separators of its own: `#` and `*`",
     "oru_r01_document": "a document in OBX-5 (ED)",
     "oru_r01_lab_panel": "a panel: numbers, a comparison, a range, a code, a spoiled sample, order and specimen",
     "oru_r01_pending_and_corrected": "a result that is still to come, and one that was corrected",
@@ -125,7 +125,8 @@ def samples_document() -> str:
 
 Made by `make docs`; a test keeps it so. Invented people and places, written for this project. `expected/` holds the
 bundle that each message gives with the shipped tables, as
-`hl7bridge translate samples/*.hl7 --pretty --zone Europe/Vienna` prints it: a change of a table shows there as a difference.
+`hl7bridge translate samples/*.hl7 --pretty --zone Europe/Vienna` prints it: a change of a table shows there as a
+difference.
 `site/` is a site's own folder of tables, explained in [docs/mapping-guide.md](../docs/mapping-guide.md).
 
 | message | event | version | shows | bundle |
