@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from pathlib import Path
+from zoneinfo import available_timezones
 
 import click
 import pytest
@@ -59,6 +60,8 @@ def test_a_command_line_is_one_that_exists(page: str, line: str) -> None:
             assert word in options, f"{page}: no option {word} in: {line}"
         elif words[position - 1] == "--reason":
             assert word in CATALOGUE
+        elif words[position - 1] == "--zone":
+            assert word in available_timezones()
         elif "/" in word and not word.startswith(STANDS_FOR_SOMETHING):
             assert list(ROOT.glob(word)), f"{page}: no file {word} in: {line}"
 
