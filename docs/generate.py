@@ -37,7 +37,7 @@ SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "adt_a13_cancel_discharge": "a discharge taken back: the visit is in progress again",
     "adt_a14_pending_admit": "an admission that is expected",
     "adt_a28_new_person": "a person without a visit; a birth date known to the month",
-    "adt_a31_update_person": "a change to a person without a visit",
+    "adt_a31_update_person": "a person who died: PID-29 and PID-30",
     "adt_a40_merge": "two records of one patient: the one that stays, and the one it replaces",
     "batch_two_admissions": "two messages in an FHS/BHS envelope",
     "broken_two_patients": "a second PID where the structure has one: refused by name, no bundle",
