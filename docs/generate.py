@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -56,6 +57,8 @@ def commands_document() -> str:
 
 
 def _with_subcommands(command: click.Command, name: str, above: click.Context | None) -> list[str]:
+    command = copy.copy(command)
+    command._help_option = None  # click keeps the one it made for whoever asked first
     options = ["-h", "--help"]  # as the frame's context settings say; a context made by hand does not know them
     with click.Context(command, above, name, terminal_width=WIDTH, color=False, help_option_names=options) as here:
         lines = "\n".join(line.rstrip() for line in command.get_help(here).splitlines())

@@ -169,7 +169,7 @@ class Layout:
 
 def in_order(resource: Resource, model: Model) -> Body:
     """The body with its elements in the specification's order, so that people find them where they expect them."""
-    order = {name: i for i, name in enumerate(model.elements(resource.type))}
+    order = model.positions(resource.type)
     names = sorted(resource.body, key=lambda name: (order.get(name.lstrip("_"), len(order)), name[0] == "_"))
     return {"resourceType": resource.type, **{name: resource.body[name] for name in names}}
 

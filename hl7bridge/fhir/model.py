@@ -56,12 +56,20 @@ class Model:
         self._primitives: frozenset[str] = frozenset(data["primitives"])
         self._types: Mapping[str, Any] = data["types"]
         self._elements: dict[str, Mapping[str, Element]] = {}
+        self._positions: dict[str, Mapping[str, int]] = {}
 
     def elements(self, type_path: str) -> Mapping[str, Element]:
         """All elements by name, inherited ones first, in the specification's order; empty for an unknown type."""
         found = self._elements.get(type_path)
         if found is None:
             found = self._elements[type_path] = MappingProxyType(self._collect(type_path))
+        return found
+
+    def positions(self, type_path: str) -> Mapping[str, int]:
+        """The place of each element in the specification's order."""
+        found = self._positions.get(type_path)
+        if found is None:
+            found = self._positions[type_path] = {name: place for place, name in enumerate(self.elements(type_path))}
         return found
 
     def element(self, type_path: str, name: str) -> Element | None:

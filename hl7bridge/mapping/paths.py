@@ -86,9 +86,11 @@ def _step(text: str, at: int) -> tuple[Step, int]:
     name = _NAME.match(text, at)
     if name is None:
         raise _unexpected(text, at)
-    label, at = _label(text, name.end())
+    at = name.end()
+    each = text.startswith("*", at)
+    label, at = _label(text, at + each)
     if not text.startswith("(", at):
-        return Step(name[0], label), at
+        return Step(name[0], label, each=each), at
     type_ = _TYPE.match(text, at + 1)
     if type_ is None:
         raise Malformed(at + 2, "in ( ) stands a resource type, like performer(Practitioner)")
@@ -98,7 +100,7 @@ def _step(text: str, at: int) -> tuple[Step, int]:
         inner, at = _steps(text, at + 1)
     if not text.startswith(")", at):
         raise Malformed(at + 1, f"the bracket after {name[0]!r} is not closed by )")
-    return Step(name[0], label, type_[0], resource_label, inner), at + 1
+    return Step(name[0], label, type_[0], resource_label, inner, each), at + 1
 
 
 def _label(text: str, at: int) -> tuple[str, int]:

@@ -116,6 +116,7 @@ class Step:
     resource: str | None = None
     resource_label: str = ""
     inner: tuple[Step, ...] = ()
+    each: bool = False  # `telecom*`: the repetition of the field counts here
 
 
 @dataclass(frozen=True, slots=True)

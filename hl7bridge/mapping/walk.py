@@ -136,6 +136,10 @@ class Walker:
             return None
         elif step.label and not element.many:
             self.mistakes.add(place, f"{type_}.{step.name} occurs once: the label '#{step.label}' tells nothing apart")
+        elif step.each and not element.many:
+            self.mistakes.add(
+                place, f"{type_}.{step.name} occurs once: '*' counts repetitions where an element repeats"
+            )
         return element
 
     def _meant(self, type_: str, name: str) -> str:

@@ -125,7 +125,7 @@ def compile_path(
     model: Model, root: str, path: Path | None, on: Path | None = None, extensions: Sequence[Extension] = ()
 ) -> Target:
     """The Target of a row whose table's target type is `root`: first `on`, then the extensions, then `to`."""
-    walker = _Walker(model, root)
+    walker = _Walker(model, root, starred((*(on.steps if on else ()), *(path.steps if path else ()))))
     if on is not None:
         walker.steps(on.steps)
         walker.enter_primitive()
@@ -136,11 +136,17 @@ def compile_path(
     return walker.target()
 
 
+def starred(steps: Sequence[Step]) -> bool:
+    """Whether a path says itself where the repetition counts: `contact.telecom*`."""
+    return any(step.each or starred(step.inner) for step in steps)
+
+
 class _Walker:
     """Collects hops while going down a path; the last element is held back for the write itself."""
 
-    def __init__(self, model: Model, root: str) -> None:
+    def __init__(self, model: Model, root: str, starred: bool) -> None:
         self.model = model
+        self.starred = starred
         self.type = self.parent = root
         self.hops: list[Hop] = []
         self.repeats = False
@@ -153,7 +159,7 @@ class _Walker:
             element = self.model.element(self.type, step.name)
             if element is None:
                 raise PathError(f"{self.type} has no element '{step.name}'")
-            counts = element.many and not self.repeats
+            counts = element.many and (step.each if self.starred else not self.repeats)
             self.repeats = self.repeats or element.many
             self.pending = (element, step.label, counts)
             self.parent, self.type = self.type, element.type
@@ -186,7 +192,7 @@ class _Walker:
 
     def extension(self, extension: Extension) -> None:
         self._flush()
-        counts = not self.repeats
+        counts = not self.repeats and not self.starred
         self.repeats = True
         key = f"{extension.url}#{extension.label}"
         self.hops.append(many("extension", key, counts, (("url", extension.url),)))

@@ -74,6 +74,11 @@ def test_rows_with_one_label_write_into_one_instance_and_companions_follow_their
     }
 
 
+def test_a_star_says_where_the_repetition_counts(adt: Any) -> None:
+    contact = {"relationship": [{"text": "one"}, {"text": "two"}], "name": {"family": "Roe"}}
+    assert one(adt(PID, "NK1|1|Roe|one~two"), "Patient")["contact"] == [contact]
+
+
 def test_without_its_value_a_row_writes_no_companions(adt: Any) -> None:
     assert len(one(adt(PID), "Patient")["identifier"]) == 1
 

@@ -103,7 +103,7 @@ class Sender:
 async def _until(holds: Callable[[], bool], tasks: list[asyncio.Task[None]]) -> None:
     """Waits for it; a sender that failed ends the wait with its failure."""
     async with asyncio.timeout(PROGRESS_WITHIN):
-        while not holds():  # noqa: ASYNC110
+        while not holds():
             for task in tasks:
                 if task.done():
                     task.result()
