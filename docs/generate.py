@@ -1,21 +1,53 @@
-"""Writes the documents that are made from the code: `make docs`. tests/shell/test_documents.py compares them."""
+"""Writes the documents that are made from the code: `make docs`. tests/shell and tests/docs compare them."""
 
 from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import click
 
+from hl7bridge import Translation, load_mappings, translate
 from hl7bridge.cli.main import cli
+from hl7bridge.cli.translate import pretty_json
 from hl7bridge.config.document import keys_document, sample
+from hl7bridge.errors import MessageError
+from hl7bridge.hl7v2.ack import CONDITIONS
+from hl7bridge.hl7v2.batch import split
+from hl7bridge.hl7v2.header import read_header
 from hl7bridge.observe.log import FIELDS
 from hl7bridge.observe.metrics import document as metrics_document
+from hl7bridge.reasons import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 100
+ZONE = ZoneInfo("Europe/Vienna")  # of the samples: one place for all, whatever machine makes the documents
+SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
+    "adt_a01_admit": "an admission with kin, allergies, diagnosis, procedure; answered in enhanced mode",
+    "adt_a02_transfer": "a transfer: the new bed is active, the former one completed",
+    "adt_a03_discharge": "a discharge: the visit is finished, its period has an end",
+    "adt_a04_register_v21": "a registration in version 2.1, with bare numbers and no offset in times",
+    "adt_a05_preadmit": "a planned admission with its expected dates",
+    "adt_a08_update_null": 'an update; `""` in PID-13 and PID-14 deletes the telephone numbers',
+    "adt_a09_depart_z_segment": "a segment of the sender's own (ZTR), which samples/site maps",
+    "adt_a11_cancel_admit": "an admission taken back: the visit is cancelled",
+    "adt_a13_cancel_discharge": "a discharge taken back: the visit is in progress again",
+    "adt_a14_pending_admit": "an admission that is expected",
+    "adt_a28_new_person": "a person without a visit; a birth date known to the month",
+    "adt_a31_update_person": "a person who died: PID-29 and PID-30",
+    "adt_a40_merge": "two records of one patient: the one that stays, and the one it replaces",
+    "batch_two_admissions": "two messages in an FHS/BHS envelope",
+    "broken_two_patients": "a second PID where the structure has one: refused by name, no bundle",
+    "oru_r01_custom_separators": "separators of its own: `#` and `*`",
+    "oru_r01_document": "a document in OBX-5 (ED)",
+    "oru_r01_lab_panel": "a panel: numbers, a comparison, a range, a code, a spoiled sample, order and specimen",
+    "oru_r01_pending_and_corrected": "a result that is still to come, and one that was corrected",
+    "oru_r01_text_report": "a report in words: repetitions of OBX-5 are lines",
+}
 
 
 def commands_document() -> str:
@@ -52,6 +84,64 @@ listed under `dropped_fields`, their values are gone. Exceptions are told by typ
 {rows}"""
 
 
+def reasons_document() -> str:
+    """docs/reasons.md: the catalogue of reasons."""
+    rows = "".join(
+        f"| `{reason.code}` | {reason.sentence} | {reason.original} / {reason.enhanced} "
+        f"| {reason.condition} {CONDITIONS[reason.condition]} | {reason.whose} | {reason.remedy} |\n"
+        for reason in CATALOGUE.values()
+    )
+    return f"""# Reasons
+
+Made by `make docs` from `hl7bridge/reasons.py`; a test keeps it so. One list for everything that can go wrong with a
+message: the reason names the directory of a dead letter, labels the metrics, stands in the log, and decides the answer
+a sender gets when the reason is known before the answer is given (MSA-1 in original / enhanced mode, and ERR-3).
+
+| reason | what happened | MSA-1 | ERR-3 (table 0357) | turn of | what to do |
+|---|---|---|---|---|---|
+{rows}"""
+
+
+def translated_samples() -> Iterator[tuple[Path, str, bytes, Translation | None]]:
+    """Each message of samples/: its file, the stem of its bundle, its bytes, its translation if it has one."""
+    mappings = load_mappings()
+    for file in sorted((ROOT / "samples").glob("*.hl7")):
+        for piece in split(file.read_bytes()):
+            stem = file.stem if piece.number == 1 else f"{file.stem}-{piece.number}"
+            try:
+                yield file, stem, piece.raw, translate(piece.raw, mappings, zone=ZONE)
+            except MessageError:
+                yield file, stem, piece.raw, None
+
+
+def samples_document() -> str:
+    """samples/README.md: what each sample shows and what its bundle holds."""
+    rows = []
+    for file, stem, raw, result in translated_samples():
+        header = read_header(raw)
+        kinds = Counter(entry["resource"]["resourceType"] for entry in result.resource["entry"]) if result else {}
+        held = ", ".join(f"{number} {kind}" if number > 1 else kind for kind, number in kinds.items())
+        bundle = f"[{held}](expected/{stem}.json)" if result else "none"
+        event = f"{header.message_code}^{header.trigger_event}"
+        rows.append(f"| [{stem}]({file.name}) | {event} | {header.version} | {SHOWS[file.stem]} | {bundle} |\n")
+    return f"""# Samples
+
+Made by `make docs`; a test keeps it so. Invented people and places, written for this project. `expected/` holds the
+bundle that each message gives with the shipped tables, as
+`hl7bridge translate samples/*.hl7 --pretty --zone Europe/Vienna` prints it: a change of a table shows there as a
+difference.
+`site/` is a site's own folder of tables, explained in [docs/mapping-guide.md](../docs/mapping-guide.md).
+
+| message | event | version | shows | bundle |
+|---|---|---|---|---|
+{"".join(rows)}"""
+
+
+def expected_bundles() -> dict[str, bytes]:
+    """samples/expected: file name to content."""
+    return {f"{stem}.json": pretty_json(r.bundle) + b"\n" for _, stem, _, r in translated_samples() if r is not None}
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "hl7bridge.yaml": sample,
     "docs/configuration.md": keys_document,
@@ -60,11 +150,25 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/cli.md": commands_document,
 }
 
+MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
+    "docs/reasons.md": reasons_document,
+    "samples/README.md": samples_document,
+}
+
 
 def main() -> None:
-    for name, make in DOCUMENTS.items():
+    for name, make in {**DOCUMENTS, **MORE}.items():
         (ROOT / name).write_text(make(), "utf-8")
         sys.stdout.write(f"wrote {name}\n")
+    folder = ROOT / "samples" / "expected"
+    folder.mkdir(exist_ok=True)
+    bundles = expected_bundles()
+    for file in folder.glob("*.json"):
+        if file.name not in bundles:
+            file.unlink()
+    for name, bundle in bundles.items():
+        (folder / name).write_bytes(bundle)
+    sys.stdout.write(f"wrote {len(bundles)} bundles to samples/expected\n")
 
 
 if __name__ == "__main__":
