@@ -48,7 +48,7 @@ class ValueCheck:
             return
         if row.value is not None:
             self.constant(row.value, landing, where, row.place)
-        if row.concat and landing.type not in _TEXTS:
+        if len(row.concat) > 1 and landing.type not in _TEXTS:  # a single field is converted like the row's own
             self.mistakes.add(row.place, f"`concat` gives a text, and {where} is {article(landing.type)}")
         if row.apply in _GIVES and landing.type not in _GIVES[row.apply or ""]:
             gives = "base64" if row.apply == "base64" else "a text"

@@ -13,7 +13,7 @@ from hl7bridge import reasons
 from hl7bridge.errors import MessageError, PeerError, TranslationError
 from hl7bridge.fhir.model import model
 from hl7bridge.mapping.load import read_tables
-from hl7bridge.mapping.mappings import Mappings
+from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.runtime import Issue
 from hl7bridge.translation import Translation, translate
 
@@ -273,3 +273,38 @@ def test_the_bundle_is_what_the_dictionary_says(adt: Any) -> None:
     assert orjson.loads(result.bundle)["type"] == "transaction"
     assert result.resource["timestamp"] == "2024-03-05T14:30:12+05:45"
     assert result.entries == 1
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Mappings:
+    return load_mappings()
+
+
+LAB = "MSH|^~\\&|LAB|FAC|||20240305143012+0100||ORU^R01|{}|P|2.5.1\rPID|1||123^^^A&1.2.3.4&ISO^MR||Doe^Jo\r"
+
+
+def _observations(shipped: Mappings, control_id: str, *segments: str) -> list[str]:
+    result = translate((LAB.format(control_id) + "\r".join(segments)).encode(), shipped, zone=ZONE)
+    return [e["request"]["url"] for e in result.resource["entry"] if e["resource"]["resourceType"] == "Observation"]
+
+
+def test_a_correction_finds_what_it_corrects_with_or_without_orc(shipped: Mappings) -> None:
+    obr, obx = "OBR|1|P1|F1|X^Panel^L|||20240305", "OBX|1|NM|N^Na^L||{}|mmol/L|||||{}"
+    first = _observations(shipped, "1", "ORC|RE|P1|F1", obr, obx.format("5.6", "F"))
+    corrected = _observations(shipped, "2", obr, obx.format("4.1", "C"))
+    assert first == corrected and len(first) == 1
+
+
+def test_the_same_test_of_another_order_is_another_observation(shipped: Mappings) -> None:
+    obx = "OBX|1|NM|N^Na^L||5|mmol/L|||||F"
+    first = _observations(shipped, "1", "OBR|1|P1|F1|X^Panel^L|||20240305", obx)
+    assert first != _observations(shipped, "2", "OBR|1|P2|F2|X^Panel^L|||20240305", obx), "another order"
+    assert first != _observations(shipped, "3", "OBR|1|P1|F1|X^Panel^L|||20240306", obx), "another day"
+
+
+@pytest.mark.parametrize(("event", "method"), [("A08", "PUT"), ("A02", "POST"), ("A03", "POST")])
+def test_a_transfer_does_not_overwrite_the_person(shipped: Mappings, event: str, method: str) -> None:
+    raw = f"MSH|^~\\&|A|B|||20240305143012||ADT^{event}|1|P|2.5\r{PID}\rPV1|1|I|W||||||||||||||||V1^^^A".encode()
+    result = translate(raw, shipped, zone=ZONE)
+    assert entry(result, "Patient")["request"]["method"] == method
+    assert entry(result, "Encounter")["request"]["method"] == "PUT"
