@@ -1,0 +1,365 @@
+"""One row of a table becomes one closure: condition, value, conversion, codes, companions, and what is done if unfit.
+
+Sans-IO. Everything that does not depend on the message is decided here, once, when the tables load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.mapping import write
+from hl7bridge.mapping.access import getter, joiner, reader, tester
+from hl7bridge.mapping.codes import Codes
+from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
+from hl7bridge.mapping.functions import FUNCTIONS
+from hl7bridge.mapping.runtime import Context, Origin, Run
+from hl7bridge.mapping.schema import All, Condition, Path, Ref, Row, Table, Valued
+from hl7bridge.mapping.schema import Any as AnyOf
+from hl7bridge.mapping.write import Target, compile_path
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.compile import Compiler
+
+Apply = Callable[[Context], bool]
+Text = Callable[[Context], str]
+
+
+class RowCompiler:
+    """One row to one closure."""
+
+    def __init__(self, compiler: Compiler, table: Table, row: Row) -> None:
+        self.compiler, self.table, self.row = compiler, table, row
+        self.own = row.source.parts[0] if row.source.parts else 0
+        self.source = str(row.source)
+        self.test = self._test()
+        self.raw, absolute, self.level = getter(row.source, table, self.own)
+        self.relative = not absolute and table.kind == "datatype"
+
+    def compile(self) -> Apply:
+        row = self.row
+        if row.to is not None and row.to.text == "$value":
+            return self._value_row()
+        target = self._target(row.to, row)
+        if row.as_ is not None and not self.compiler.datatype(row.as_).primitive:
+            return self._guard(target, self._complex(target))
+        if target.type in ("CodeableConcept", "Coding") and row.codes is not None:
+            return self._guard(target, self._bare_coding(target))
+        return self._guard(target, self._primitive(target))
+
+    # -- pieces ---------------------------------------------------------------------------------------------------
+
+    def _test(self) -> Callable[[Context], bool]:
+        """The row's field is valued, and its condition holds; the bare source and `X not valued` on X need no value."""
+        row = self.row
+        condition = tester(row.when, self.table, self.own) if row.when is not None else None
+        if not row.source.parts or asks_for_absence(row):
+            return condition or (lambda ctx: True)
+        raw = getter(row.source, self.table, self.own).raw
+        if condition is None:
+            return lambda ctx: ctx.run.valued(raw(ctx))
+        return lambda ctx: ctx.run.valued(raw(ctx)) and condition(ctx)
+
+    def _level(self) -> Callable[[Context], int]:
+        level = self.level
+        if self.relative:
+            return lambda ctx: ctx.level + level
+        return lambda ctx: level
+
+    def _target(self, path: Path | None, row: Row) -> Target:
+        extensions = tuple(
+            write.Extension(url, row.extension_label if i == 0 else "") for i, url in enumerate(row.extension)
+        )
+        return compile_path(self.compiler.model, self.table.target, path, row.on, extensions)
+
+    def _origin(self, ctx: Context) -> Origin | None:
+        if ctx.run.trace is None:
+            return None
+        return Origin(ctx.source(), self.table.name, str(self.row.place))
+
+    def _guard(self, target: Target, body: Apply) -> Apply:
+        """Condition, repetition, then the row, then its companions."""
+        test, name, source = self.test, self.table.name, self.source
+        companions = tuple(self._companion(path, self.compiler.setting(value)) for path, value in self.row.set_)
+        repeats = target.repeats
+
+        def apply(ctx: Context) -> bool:
+            if not test(ctx):
+                return False
+            if ctx.rep and not repeats:
+                if ctx.run.valued(ctx.text):
+                    ctx.run.count("repetition-dropped", name, source)
+                return False
+            if not body(ctx):
+                return False
+            for companion in companions:
+                companion(ctx)
+            return True
+
+        return apply
+
+    def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
+        target = (
+            self._target(path, self.row)
+            if self.row.extension and self._inside_extension(path)
+            else compile_path(self.compiler.model, self.table.target, path)
+        )
+        constant = CONVERTERS[target.type](_NO_RUN, value)
+        origin = self._origin
+
+        def put(ctx: Context) -> None:
+            write.put_primitive(ctx, target, constant, ctx.rep if target.repeats else 0, origin(ctx), content=False)
+
+        return put
+
+    def _inside_extension(self, path: Path) -> bool:
+        """With `extension:`, `to` and so the companions start inside the extension."""
+        return bool(path.steps) and path.steps[0].name.startswith("value")
+
+    def _text(self) -> Text:
+        """The row's text before conversion: constant, joined parts, function, data type table, or the leaf."""
+        row = self.row
+        if row.value is not None:
+            constant = self.compiler.setting(row.value)
+            return lambda ctx: constant
+        if row.concat:
+            return joiner(row, self.table, self.own)
+        if row.apply is not None:
+            return self._function(row.apply)
+        if row.as_ is not None:
+            table, raw, level = self.compiler.datatype(row.as_), self.raw, self._level()
+            return lambda ctx: table.text(ctx, raw(ctx), level(ctx))
+        return reader(row.source, self.table, self.own)
+
+    def _whole(self) -> Text:
+        """Everything that was sent, separators too, escapes resolved."""
+        raw = self.raw
+
+        def whole(ctx: Context) -> str:
+            text = raw(ctx)
+            return ctx.run.text(text).strip() if ctx.run.valued(text) else ""
+
+        return whole
+
+    def _function(self, name: str) -> Text:
+        if name == "text":
+            return self._whole()
+        function = FUNCTIONS[name]
+        raw, level = self.raw, self._level()
+        if name == "identifier-system":
+
+            def system(ctx: Context) -> str:
+                depth = level(ctx)
+                parts = ctx.run.split(raw(ctx), depth)
+                texts = [ctx.run.leaf(part, depth + 1) for part in parts[:3]]
+                return function(*texts, *[""] * (3 - len(texts))) if any(texts) else ""
+
+            return system
+        text = reader(self.row.source, self.table, self.own)
+        if name == "base64":
+            encoding = reader(self._before(), self.table, self.own)
+            return lambda ctx: function(text(ctx), encoding(ctx)) if text(ctx) else ""
+        return lambda ctx: function(text(ctx)) if text(ctx) else ""
+
+    def _before(self) -> Ref:
+        """The component before the row's own: ED.4 names the encoding of ED.5."""
+        source = self.row.source
+        return Ref(source.root, (*source.parts[:-1], source.parts[-1] - 1))
+
+    # -- the three kinds of row -----------------------------------------------------------------------------------
+
+    def _value_row(self) -> Apply:
+        """A row of a table for a primitive: the text is handed up, converted where it is written."""
+        text, test = self._text(), self.test
+        codes = self._codes()
+
+        def apply(ctx: Context) -> bool:
+            if not test(ctx):
+                return False
+            value = text(ctx)
+            if value and codes is not None:
+                value, _ = codes.text(ctx.run, value, ())
+            if value:
+                ctx.target["$value"] = value
+            return bool(value)
+
+        return apply
+
+    def _primitive(self, target: Target) -> Apply:
+        text, codes = self._text(), self._codes()
+        converter: Converter = CONVERTERS[target.type]
+        allowed = target.element.codes if target.element is not None else ()
+        content = self.row.value is None
+        origin, on_invalid = self._origin, self._on_invalid(target)
+
+        def apply(ctx: Context) -> bool:
+            run = ctx.run
+            try:
+                value: Any = text(ctx)
+            except ValueError:
+                return on_invalid(ctx)
+            if not value:
+                return False
+            rep = ctx.rep
+            if codes is not None:
+                value, original = codes.text(run, value, allowed)
+                if not value:
+                    if original is None:
+                        return False
+                    extension = {"url": write.ALTERNATE_CODES, "valueCodeableConcept": original}
+                    return write.beside_primitive(ctx, target, extension, rep, origin(ctx))
+            try:
+                value = converter(run, value)
+                if allowed and value not in allowed:
+                    raise Invalid("not a code of the required binding")
+            except Invalid:
+                return on_invalid(ctx)
+            write.put_primitive(ctx, target, value, rep, origin(ctx), content)
+            return True
+
+        return apply
+
+    def _complex(self, target: Target) -> Apply:
+        assert self.row.as_ is not None
+        table = self.compiler.datatype(self.row.as_)
+        codes, raw, level = self._codes(), self.raw, self._level()
+        origin, on_invalid = self._origin, self._on_invalid(target)
+        strict_here = self.row.invalid is not None
+        into = target.into
+
+        def apply(ctx: Context) -> bool:
+            run = ctx.run
+            text = raw(ctx)
+            if not run.valued(text):
+                return False
+            resource = ctx.resource if into is None else Resource(into[0], ctx.segment.position)
+            body: Body = resource.body if into is not None else {} if target.name else ctx.target
+            mark = len(run.references)
+            try:
+                table.fill(ctx, text, level(ctx), body, resource, strict_here or ctx.strict)
+            except Invalid:
+                if not strict_here:
+                    raise
+                del run.references[mark:]
+                return on_invalid(ctx)
+            if codes is not None:
+                body = _coded(codes, run, target.type, body)
+            if not body:
+                return False
+            if into is not None:
+                _put_resource(ctx, target, resource, origin(ctx))
+            elif target.name:
+                write.put_complex(ctx, target, body, ctx.rep, origin(ctx))
+            return True
+
+        return apply
+
+    def _bare_coding(self, target: Target) -> Apply:
+        """`codes` without `as` on a Coding or CodeableConcept: the text is the code."""
+        text, codes, origin = self._text(), self._codes(), self._origin
+        assert codes is not None
+
+        def apply(ctx: Context) -> bool:
+            code = text(ctx)
+            if not code:
+                return False
+            coding = {"code": code}
+            sent = coding if target.type == "Coding" else {"coding": [coding]}
+            body = _coded(codes, ctx.run, target.type, sent)
+            if body:
+                write.put_complex(ctx, target, body, ctx.rep, origin(ctx))
+            return bool(body)
+
+        return apply
+
+    def _codes(self) -> Codes | None:
+        if self.row.codes is None:
+            return None
+        return Codes(self.compiler.tables.codes[self.row.codes], self.table.name, self.source)
+
+    def _on_invalid(self, target: Target) -> Apply:
+        """What follows a value that cannot be converted: the `invalid` path, the row above, or data-absent-reason."""
+        name, source, origin = self.table.name, self.source, self._origin
+        refuge = self.row.invalid
+        if refuge is not None:
+            text = self._whole()
+            elsewhere = compile_path(self.compiler.model, self.table.target, refuge)
+            convert = CONVERTERS[elsewhere.type]
+
+            def keep(ctx: Context) -> bool:
+                ctx.run.count("value-invalid", name, source)
+                whole = text(ctx)
+                if whole:
+                    write.put_primitive(ctx, elsewhere, convert(ctx.run, whole), ctx.rep, origin(ctx))
+                    node = write.locate(ctx, elsewhere.hops, ctx.rep)[0]
+                    ctx.run.displaced.append((node, elsewhere.others))
+                return False
+
+            return keep
+        absent = {"url": write.DATA_ABSENT_REASON, "valueCode": "error"}
+
+        def say(ctx: Context) -> bool:
+            if ctx.strict:
+                raise Invalid("for the row above")
+            ctx.run.count("value-invalid", name, source)
+            if target.name:
+                write.beside_primitive(ctx, target, dict(absent), ctx.rep, origin(ctx))
+            return False
+
+        return say
+
+
+def asks_for_absence(row: Row) -> bool:
+    """Whether the condition is about the row's own field not being there: only then does the row run without it."""
+    return row.when is not None and _absence(row.when, row.source)
+
+
+def _absence(condition: Condition, source: Ref) -> bool:
+    if isinstance(condition, Valued):
+        return condition.negated and condition.ref == source
+    if isinstance(condition, All | AnyOf):
+        return any(_absence(part, source) for part in condition.parts)
+    return False
+
+
+def _coded(codes: Codes, run: Run, type: str, body: Body) -> Body:
+    if type == "CodeableConcept":
+        return codes.concept(run, body)
+    if type == "Coding":
+        return codes.coding(run, body) or {}
+    return body
+
+
+def _put_resource(ctx: Context, target: Target, made: Resource, origin: Origin | None) -> None:
+    """Puts a reference to a resource just filled; completes the one this context already refers to there."""
+    run = ctx.run
+    node, owner = write.locate(ctx, target.hops, ctx.rep)
+    key = write.slot(node, target, ctx.rep)
+    holder = ctx.slots.get(key)
+    known = run.targets.get(id(holder)) if holder is not None else None
+    if known is not None:
+        write.merge(ctx, known.body, made.body)
+        known.has_content = known.has_content or made.has_content
+        for reference in run.references:
+            if reference.owner is made:
+                reference.owner = known
+        return
+    if holder is None:
+        holder = ctx.slots[key] = {}
+        if target.many:
+            node.setdefault(target.name, []).append(holder)
+        else:
+            node[target.name] = holder
+    run.targets[id(holder)] = made
+    write.attach(ctx, holder, made, owner, origin)
+
+
+class _Nothing:
+    """Constants need no run: they are converted when the tables load."""
+
+    def count(self, kind: str, table: str, source: str) -> None:
+        raise Invalid("a constant with control characters")
+
+
+_NO_RUN: Any = _Nothing()
