@@ -149,8 +149,8 @@ def _hush() -> None:
     epilog="""\b
 Examples:
   hl7bridge serve
-  hl7bridge send samples/adt_a01.hl7
-  hl7bridge translate samples/oru_r01.hl7 | jq .
+  hl7bridge send samples/adt_a01_admit.hl7
+  hl7bridge translate samples/oru_r01_lab_panel.hl7 | jq .
   hl7bridge dlq list
 
 \b

@@ -66,7 +66,7 @@ def send(
 
     \b
     Examples:
-      hl7bridge send samples/adt_a01.hl7
+      hl7bridge send samples/adt_a01_admit.hl7
       hl7bridge send feed.hl7 --connections 8 --rate 200
       hl7bridge send --host hl7.example.org --port 2575 --tls --ca hospital.pem samples/
 

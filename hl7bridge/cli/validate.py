@@ -29,7 +29,7 @@ def validate(ctx: click.Context, paths: tuple[str, ...], charset: str | None, er
 
     \b
     Examples:
-      hl7bridge validate samples/adt_a01.hl7
+      hl7bridge validate samples/adt_a01_admit.hl7
       hl7bridge validate --errors-only feed/
 
     \b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -34,3 +35,8 @@ def test_every_document_is_compared() -> None:
         "docs/log.md",
         "docs/cli.md",
     }
+
+
+def test_every_sample_that_a_help_text_names_exists() -> None:
+    named = set(re.findall(r"samples/[\w.]+\.hl7", (ROOT / "docs" / "cli.md").read_text("utf-8")))
+    assert named and all((ROOT / name).is_file() for name in named)
