@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import pytest
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a figure of a proof so that it is seen, also when the test passes."""
+
+    def tell(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")
+
+    return tell
 
 
 @pytest.fixture

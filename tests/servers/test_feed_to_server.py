@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -76,7 +77,7 @@ def _send(daemon: Daemon, feed: Path, connections: int) -> dict[str, Any]:
 @pytest.mark.corpus
 @pytest.mark.slow
 def test_the_feed_arrives_once_however_often_it_is_sent(
-    corpus: Path, fresh_fhir_server: Any, tmp_path: Path, ports: tuple[int, int, int]
+    corpus: Path, fresh_fhir_server: Any, tmp_path: Path, ports: tuple[int, int, int], say: Callable[[str], None]
 ) -> None:
     feed = corpus / "simhospital_sample.hl7"
     accepted, identities = _expected(feed)
@@ -87,14 +88,12 @@ def test_the_feed_arrives_once_however_often_it_is_sent(
         sent = {name: value for name, value in _send(daemon, feed, 8).items() if name != "failures"}
         acknowledged = time.monotonic() - began
         messages = daemon.settled(SETTLES_WITHIN)
-        print(
-            f"\nsent {sent} in {acknowledged:.1f} s, settled after {time.monotonic() - began:.1f} s: {_states(messages)}"
-        )
+        say(f"sent {sent} in {acknowledged:.1f} s, settled after {time.monotonic() - began:.1f} s: {_states(messages)}")
         assert len(messages) == accepted
         assert sum(_states(messages).values()) == accepted, "every accepted message is delivered or dead"
         assert all(m["reason"] for m in messages if m["state"] == "dead")
         first = _counts(fresh_fhir_server.base_url)
-        print(f"server: {first}")
+        say(f"server: {first}")
         assert first["Patient"] == len(identities["Patient"])
         assert first["Encounter"] == len(identities["Encounter"])
 
@@ -119,7 +118,7 @@ def test_the_feed_arrives_once_however_often_it_is_sent(
 @pytest.mark.corpus
 @pytest.mark.slow
 def test_the_feed_arrives_once_when_the_server_is_killed_and_restarted_in_the_middle(
-    corpus: Path, fresh_fhir_server: Any, tmp_path: Path, ports: tuple[int, int, int]
+    corpus: Path, fresh_fhir_server: Any, tmp_path: Path, ports: tuple[int, int, int], say: Callable[[str], None]
 ) -> None:
     feed = corpus / "simhospital_sample.hl7"
     accepted, identities = _expected(feed)
@@ -143,7 +142,7 @@ def test_the_feed_arrives_once_when_the_server_is_killed_and_restarted_in_the_mi
         assert sender.wait(60) in (0, 1), "senders are answered while the endpoint is away"
         fresh_fhir_server.start()
         messages = daemon.settled(SETTLES_WITHIN)
-        print(f"\nkilled after {before} of {accepted}: {_states(messages)}")
+        say(f"killed after {before} of {accepted}: {_states(messages)}")
         assert sum(_states(messages).values()) == accepted
         counts = _counts(fresh_fhir_server.base_url)
         assert counts["Patient"] == len(identities["Patient"])

@@ -126,7 +126,7 @@ async def _kill_repeatedly(daemon: Daemon, senders: list[Sender], seed: int) -> 
 
 @pytest.mark.slow
 def test_no_acknowledged_message_is_lost_or_takes_effect_twice_over_many_kills(
-    tmp_path: Path, ports: tuple[int, int, int]
+    tmp_path: Path, ports: tuple[int, int, int], say: Callable[[str], None]
 ) -> None:
     seed = int.from_bytes(os.urandom(4), "big")
     endpoint = Endpoint()
@@ -144,8 +144,8 @@ def test_no_acknowledged_message_is_lost_or_takes_effect_twice_over_many_kills(
     acknowledged = {control_id for sender in senders for control_id in sender.acknowledged}
     ids = {m["control_id"]: m["id"] for m in messages}
     twice = sum(len(bodies) > 1 for bodies in endpoint.received.values())
-    print(
-        f"\nseed {seed}: {KILLS} kills, {len(acknowledged)} acknowledged, {sum(s.again for s in senders)} sent again, "
+    say(
+        f"seed {seed}: {KILLS} kills, {len(acknowledged)} acknowledged, {sum(s.again for s in senders)} sent again, "
         f"{twice} delivered more than once (each time the same bytes)"
     )
     assert len(ids) == len(messages), "a message that was sent again is the same message"

@@ -16,10 +16,11 @@ from hl7bridge.hl7v2.batch import split
 
 ZONE = ZoneInfo("Europe/Vienna")
 Validate = Callable[[bytes], dict[str, Any]]
+Say = Callable[[str], None]
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
-def _translated(files: list[Path]) -> Iterator[tuple[str, bytes]]:
+def _translated(files: list[Path], say: Say) -> Iterator[tuple[str, bytes]]:
     """(name, bundle) of everything that translates; prints the share and the reasons of the rest."""
     mappings = load_mappings()
     reasons: Counter[str] = Counter()
@@ -33,31 +34,34 @@ def _translated(files: list[Path]) -> Iterator[tuple[str, bytes]]:
                 reasons["translated"] += 1
                 yield f"{file.name}#{piece.number}", bundle
     total = sum(reasons.values())
-    print(f"\n{total} messages: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
+    say(f"{total} messages: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
 
 
-def _judged(validate: Validate, files: list[Path]) -> tuple[int, list[str]]:
+def _judged(validate: Validate, files: list[Path], say: Say) -> tuple[int, list[str]]:
     wrong, count = [], 0
-    for name, bundle in _translated(files):
+    for name, bundle in _translated(files, say):
         count += 1
         verdict = validate(bundle)
         if verdict["fatal"] or verdict["error"] or verdict["dangling_urn_refs"]:
             what = {f"{issue['at']}: {issue['text']}"[:300] for issue in verdict["issues"]}
             wrong.append(f"{name}: {verdict['dangling_urn_refs']} dangling; " + "; ".join(sorted(what)))
+    say(f"{count} bundles judged by the official validator, {len(wrong)} with errors or dangling references")
     return count, wrong
 
 
 @pytest.mark.servers
-def test_every_sample_gives_a_bundle_that_the_official_validator_accepts(validator: Validate) -> None:
-    count, wrong = _judged(validator, sorted(SAMPLES.glob("*.hl7")))
+def test_every_sample_gives_a_bundle_that_the_official_validator_accepts(validator: Validate, say: Say) -> None:
+    count, wrong = _judged(validator, sorted(SAMPLES.glob("*.hl7")), say)
     assert count >= 20
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.servers
 @pytest.mark.corpus
-def test_every_corpus_message_gives_a_valid_bundle_or_a_named_reason(validator: Validate, corpus: Path) -> None:
-    count, wrong = _judged(validator, sorted((corpus / "messages").glob("*.hl7")))
+def test_every_corpus_message_gives_a_valid_bundle_or_a_named_reason(
+    validator: Validate, corpus: Path, say: Say
+) -> None:
+    count, wrong = _judged(validator, sorted((corpus / "messages").glob("*.hl7")), say)
     assert count >= 60
     assert not wrong, "\n".join(wrong)
 
@@ -65,7 +69,9 @@ def test_every_corpus_message_gives_a_valid_bundle_or_a_named_reason(validator: 
 @pytest.mark.servers
 @pytest.mark.corpus
 @pytest.mark.slow
-def test_every_message_of_the_feed_gives_a_valid_bundle_or_a_named_reason(validator: Validate, corpus: Path) -> None:
-    count, wrong = _judged(validator, [corpus / "simhospital_sample.hl7"])
+def test_every_message_of_the_feed_gives_a_valid_bundle_or_a_named_reason(
+    validator: Validate, corpus: Path, say: Say
+) -> None:
+    count, wrong = _judged(validator, [corpus / "simhospital_sample.hl7"], say)
     assert count >= 1200
     assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])
