@@ -79,13 +79,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int) -> None:
-    while True:
+def wait_for_port(port: int, within: float = 30.0) -> None:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
             time.sleep(0.05)
+    raise SystemExit(f"nothing listens on port {port} after {within:g} s")
 
 
 class Served:

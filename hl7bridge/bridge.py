@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -42,13 +41,11 @@ from hl7bridge.tablesets import TableSets
 from hl7bridge.worker import Worker
 
 RETAIN_EVERY = 600.0  # seconds between looks for delivered messages past their retention
-SWITCH_INTERVAL = 0.0005  # seconds a translating thread may keep the interpreter from the ports (Python's own: 5 ms)
 LEAST_FOR_WORKER = 1.0  # seconds the worker gets to drain, however long the ports took
 
 
 async def serve(settings: Settings, log: Log) -> None:
     """Runs the daemon until SIGTERM or SIGINT. Raises Hl7BridgeError when it cannot start or a part fails."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     bridge = Bridge(settings.config, log)
     log.info("hl7bridge starts", version=__version__, origin=str(settings.file or "the defaults and the environment"))
     with _Signals(bridge, log):

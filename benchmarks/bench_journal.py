@@ -1,6 +1,6 @@
 """How many messages a second the journal makes durable: one caller after another, and many callers at once.
 
-    python benchmarks/journal.py [--seconds 3] [--size 2800] [--folder DIR]
+    python benchmarks/bench_journal.py [--seconds 3] [--size 2800] [--folder DIR]
 
 Every append is on the disk (fsync) before it counts. The folder decides what is measured: give one on the disk that the
 journal will live on; a folder in memory shows what is left without the disk. Also printed: the cost of a claim and of
