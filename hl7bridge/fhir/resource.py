@@ -25,14 +25,13 @@ class Resource:
     `position`: absolute position of the segment that made it (1-based), for identities that need one.
     """
 
-    __slots__ = ("body", "full_url", "has_content", "key", "lookup", "position", "type")
+    __slots__ = ("body", "full_url", "has_content", "lookup", "position", "type")
 
     def __init__(self, type: str, position: int) -> None:
         self.type = type
         self.body: Body = {}
         self.has_content = False
         self.position = position
-        self.key = ""  # identity, set by fhir.identity
         self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
         self.full_url = ""
 

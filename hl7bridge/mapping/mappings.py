@@ -10,11 +10,10 @@ from datetime import tzinfo
 from pathlib import Path
 
 from hl7bridge import reasons, zone
-from hl7bridge.errors import PeerError, TablesError
+from hl7bridge.errors import PeerError
 from hl7bridge.fhir.check import Checker
 from hl7bridge.fhir.model import Model, model
 from hl7bridge.hl7v2.header import Header
-from hl7bridge.mapping.check import check_tables
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.load import load_tables
 from hl7bridge.mapping.messages import MessagePlan
@@ -62,7 +61,4 @@ def load_mappings(*folders: str | Path, shipped: bool = True, settings: Mapping[
     `settings`: options by name, over those the folders set. Raises TablesError with every mistake at once.
     """
     tables = load_tables(*(Path(folder) for folder in folders), shipped=shipped, settings=settings)
-    mistakes = check_tables(tables)
-    if mistakes:
-        raise TablesError(mistakes)
     return Mappings(tables, model())
