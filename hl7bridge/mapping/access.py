@@ -38,7 +38,8 @@ def getter(ref: Ref, table: Table, own: int) -> Getter:
 
 
 def _first_repetition(ctx: Context, raw: str) -> str:
-    return raw.partition(ctx.run.message.separators.repetition)[0]
+    separator = ctx.run.message.separators.repetition
+    return raw.partition(separator)[0] if separator else raw
 
 
 def _dig(ctx: Context, raw: str, parts: tuple[int, ...], level: int) -> str:
@@ -178,7 +179,8 @@ def _measure(condition: Measure, table: Table, own: int) -> Test:
     def count(ctx: Context) -> bool:
         segment = ctx.segment if ref.root == ctx.segment.id else ctx.group.find(ref.root) if ctx.group else None
         raw = segment.fields[ref.parts[0]] if segment is not None and ref.parts[0] < len(segment.fields) else ""
-        pieces = raw.split(ctx.run.message.separators.repetition)
+        separator = ctx.run.message.separators.repetition
+        pieces = raw.split(separator) if separator else [raw]
         return compare(sum(1 for piece in pieces if ctx.run.valued(piece)), number)
 
     return count

@@ -102,7 +102,7 @@ class SegmentTable:
                     run.deletes.append((resource, field.path))
                 for apply in field.absent:
                     apply(ctx)
-            elif separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
+            elif not separator or separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
                 ctx.text = raw
                 for apply in field.rows:
                     apply(ctx)
