@@ -71,4 +71,4 @@ def test_a_charset_for_bytes_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_the_help_shows_an_example() -> None:
-    assert "hl7bridge validate samples/adt_a01.hl7" in run("--help").output
+    assert "hl7bridge validate samples/adt_a01_admit.hl7" in run("--help").output

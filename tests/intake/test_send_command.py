@@ -204,7 +204,7 @@ def test_tls_files_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 
 def test_the_help_shows_an_example() -> None:
-    assert "hl7bridge send samples/adt_a01.hl7" in CliRunner().invoke(send, ["--help"]).output
+    assert "hl7bridge send samples/adt_a01_admit.hl7" in CliRunner().invoke(send, ["--help"]).output
 
 
 @pytest.mark.parametrize(
