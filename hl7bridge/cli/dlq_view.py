@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 import click
 
+from hl7bridge.cli.terminal import moment, table
 from hl7bridge.delivery.deadletter import DeadLetters, Found
 from hl7bridge.journal.protocol import Entry
 from hl7bridge.worker.letterbox import reason_of
@@ -25,14 +25,14 @@ def print_reasons(entries: Iterable[Entry]) -> None:
     rows = [("REASON", "COUNT", "OLDEST", "NEWEST", "TURN OF", "WHAT TO DO")]
     for code, times in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         reason = reason_of(code)
-        rows.append((code, str(len(times)), _time(min(times)), _time(max(times)), reason.whose, reason.remedy))
-    click.echo(_table(rows))
+        rows.append((code, str(len(times)), moment(min(times)), moment(max(times)), reason.whose, reason.remedy))
+    click.echo(table(rows, plain))
 
 
 def print_plan(entries: Sequence[Entry]) -> None:
     """What a dry run would touch, one line a message."""
     for entry in entries:
-        click.echo(f"{entry.id}  {_time(entry.received_at)}  {plain(entry.type)}  {entry.reason}")
+        click.echo(f"{entry.id}  {moment(entry.received_at)}  {plain(entry.type)}  {entry.reason}")
 
 
 def print_letter(entry: Entry, found: Found | None) -> None:
@@ -45,7 +45,7 @@ def print_letter(entry: Entry, found: Found | None) -> None:
         "reason": entry.reason,
         "turn of": reason.whose if reason else "",
         "what to do": reason.remedy if reason else "",
-        "received": f"{_time(entry.received_at)} by {entry.listener}",
+        "received": f"{moment(entry.received_at)} by {entry.listener}",
         "type": entry.type,
         "control id": entry.control_id,
         "attempts": str(entry.attempts),
@@ -79,8 +79,8 @@ def _print_answer(content: dict[str, Any]) -> None:
 
 def print_newest(entries: Sequence[Entry]) -> None:
     """One line a message, in the order given."""
-    rows = [(e.id, _time(e.received_at), e.listener, e.type, e.reason, e.detail) for e in entries]
-    click.echo("\n" + _table([("ID", "RECEIVED", "LISTENER", "TYPE", "REASON", "DETAIL"), *rows]))
+    rows = [(e.id, moment(e.received_at), e.listener, e.type, e.reason, e.detail) for e in entries]
+    click.echo("\n" + table([("ID", "RECEIVED", "LISTENER", "TYPE", "REASON", "DETAIL"), *rows], plain))
 
 
 def summary(entry: Entry, letters: DeadLetters) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def summary(entry: Entry, letters: DeadLetters) -> dict[str, Any]:
     reason = reason_of(entry.reason) if entry.reason else None
     return {
         "id": entry.id,
-        "received": _time(entry.received_at),
+        "received": moment(entry.received_at),
         "listener": entry.listener,
         "type": entry.type,
         "control_id": entry.control_id,
@@ -105,20 +105,6 @@ def summary(entry: Entry, letters: DeadLetters) -> dict[str, Any]:
     }
 
 
-def _time(seconds: float) -> str:
-    """Local time with its offset, to the second."""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-
-
 def plain(text: str) -> str:
     """Nothing that steers a terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between."""
-    cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )

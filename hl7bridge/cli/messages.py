@@ -13,12 +13,12 @@ import pwd
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any
 
 import click
 
 from hl7bridge.cli.durations import Duration
+from hl7bridge.cli.terminal import moment, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.journal.protocol import Entry, Filter, State, Step
@@ -109,7 +109,7 @@ def list_(
         for entry in found:
             click.echo(json.dumps(_summary(entry)))
     elif found:
-        click.echo(_table([_COLUMNS, *(_row(entry) for entry in found)]))
+        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)], _plain))
         if len(found) == limit:
             click.echo(f"The newest {limit}; more with --limit.", err=True)
     else:
@@ -137,7 +137,7 @@ def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) 
     if not found:
         raise ended_by(Hl7BridgeError("no message in the journal has this id or control id"))
     if len(found) > 1:
-        click.echo(_table([_COLUMNS, *(_row(entry) for entry in found)]))
+        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)], _plain))
         click.echo("Several messages have this control id: show one by its id.", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
     (entry,) = found
@@ -211,15 +211,15 @@ def _print_story(entry: Entry, story: Sequence[Step], identifiers: list[str] | N
     for step in story:
         words = [step.reason, step.detail, f"replayed by {step.actor}" if step.actor else ""]
         rows.append(
-            (f"  {_time(step.at)}", step.state.value, f"attempt {step.attempts}", "; ".join(filter(None, words)))
+            (f"  {moment(step.at)}", step.state.value, f"attempt {step.attempts}", "; ".join(filter(None, words)))
         )
-    click.echo(_table(rows))
+    click.echo(table(rows, _plain))
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
     return {
         "id": entry.id,
-        "received": _time(entry.received_at),
+        "received": moment(entry.received_at),
         "listener": entry.listener,
         "type": entry.type,
         "control_id": entry.control_id,
@@ -238,15 +238,15 @@ def _details(entry: Entry) -> dict[str, Any]:
         "bytes": len(entry.raw),
         "sha256": entry.sha256.hex(),
         "mapping_version": entry.mapping_version,
-        "next_attempt": _time(entry.next_attempt) if entry.state is State.WAITING else None,
-        "delivered": None if entry.delivered_at is None else _time(entry.delivered_at),
+        "next_attempt": moment(entry.next_attempt) if entry.state is State.WAITING else None,
+        "delivered": None if entry.delivered_at is None else moment(entry.delivered_at),
         "replays": entry.replays,
     }
 
 
 def _step(step: Step) -> dict[str, Any]:
     return {
-        "at": _time(step.at),
+        "at": moment(step.at),
         "state": step.state.value,
         "attempts": step.attempts,
         "reason": step.reason,
@@ -259,19 +259,5 @@ def _row(entry: Entry) -> tuple[str, ...]:
     return tuple(str(value) for value in _summary(entry).values())
 
 
-def _time(seconds: float) -> str:
-    """Local time with its offset, to the second."""
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
-
-
 def _plain(text: str, keep: str = "") -> str:
     return text.translate({code: sign for code, sign in _CONTROL.items() if chr(code) not in keep})
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between."""
-    plain = [[_plain(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*plain, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in plain
-    )

@@ -11,10 +11,10 @@ from typing import Any
 from hl7bridge import reasons
 from hl7bridge.errors import TranslationError
 from hl7bridge.fhir.resource import Body
+from hl7bridge.mapping.functions import V2_SYSTEM
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Code, CodeTable
 
-V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 LOCAL_SYSTEM = "urn:id:HL7"  # for a code that is none of the table it was sent for: it must not claim to be
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from hl7bridge import reasons
 from hl7bridge.errors import PeerError
-from hl7bridge.fhir.resource import Reference, Resource
+from hl7bridge.fhir.resource import Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping import write
@@ -180,12 +180,4 @@ def write_reference(ctx: Context, target: Target, to: Resource, origin: Origin) 
     if key in run.linked:
         return
     run.linked.add(key)
-    holder: dict[str, object] = {}
-    if target.many:
-        node.setdefault(target.name, []).append(holder)
-    else:
-        node[target.name] = holder
-    run.targets[id(holder)] = to
-    run.references.append(Reference(holder, to, owner, linked=True))
-    if run.trace is not None:
-        run.trace[(id(holder), "reference")] = origin
+    write.attach(ctx, write.place(node, target, {}), to, owner, origin, linked=True)

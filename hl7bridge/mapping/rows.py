@@ -159,8 +159,8 @@ class RowCompiler:
         text = reader(self.row.source, self.table, self.own)
         if name == "base64":
             encoding = reader(self._before(), self.table, self.own)
-            return lambda ctx: function(text(ctx), encoding(ctx)) if text(ctx) else ""
-        return lambda ctx: function(text(ctx)) if text(ctx) else ""
+            return lambda ctx: function(data, encoding(ctx)) if (data := text(ctx)) else ""
+        return lambda ctx: function(said) if (said := text(ctx)) else ""
 
     def _before(self) -> Ref:
         """The component before the row's own: ED.4 names the encoding of ED.5."""
@@ -208,7 +208,8 @@ class RowCompiler:
                     if original is None:
                         return False
                     extension = {"url": write.ALTERNATE_CODES, "valueCodeableConcept": original}
-                    return write.beside_primitive(ctx, target, extension, rep, origin(ctx))
+                    write.beside_primitive(ctx, target, extension, rep, origin(ctx))
+                    return True
             try:
                 value = converter(run, value)
                 if allowed and value not in allowed:
@@ -346,12 +347,7 @@ def _put_resource(ctx: Context, target: Target, made: Resource, origin: Origin |
                 reference.owner = known
         return
     if holder is None:
-        holder = ctx.slots[key] = {}
-        if target.many:
-            node.setdefault(target.name, []).append(holder)
-        else:
-            node[target.name] = holder
-    run.targets[id(holder)] = made
+        holder = ctx.slots[key] = write.place(node, target, {})
     write.attach(ctx, holder, made, owner, origin)
 
 

@@ -1,8 +1,8 @@
 """Writing into bodies: a table's path becomes a walk through dictionaries that creates what is missing.
 
-Sans-IO. The repetition at hand counts at the first repeating element of a path; deeper ones have one instance per
-label. Instances are kept in the Context's slots, so labels belong to one table applied once. Nothing is created
-before there is a value to put there, so no empty element ever arises.
+Sans-IO. The repetition at hand counts at the first repeating element of a path, or where it has a star; deeper ones
+have one instance per label. Instances are kept in the Context's slots, so labels belong to one table applied once.
+Nothing is created before there is a value to put there, so no empty element ever arises.
 """
 
 from __future__ import annotations
@@ -100,11 +100,10 @@ def behind(type: str) -> Hop:
     """From a Reference element to the body of the resource it leads to."""
 
     def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
-        run = ctx.run
-        target = run.targets.get(id(node))
+        target = ctx.run.targets.get(id(node))
         if target is None:
-            target = run.targets[id(node)] = Resource(type, ctx.segment.position)
-            run.references.append(Reference(node, target, resource))
+            target = Resource(type, ctx.segment.position)
+            attach(ctx, node, target, resource, None)
         return target.body, target
 
     return hop
@@ -218,6 +217,15 @@ def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:
     return id(node), target.name, "", 0
 
 
+def place(node: Body, target: Target, value: Body) -> Body:
+    """Puts an element where the target says: one more of several, or the one there is."""
+    if target.many:
+        node.setdefault(target.name, []).append(value)
+    else:
+        node[target.name] = value
+    return value
+
+
 def put_primitive(
     ctx: Context, target: Target, value: Any, rep: int, origin: Origin | None, content: bool = True
 ) -> None:
@@ -241,7 +249,7 @@ def put_primitive(
         _record(ctx, node, target.name, origin)
 
 
-def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, origin: Origin | None) -> bool:
+def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, origin: Origin | None) -> None:
     """An extension in place of a value: `_status`, or a place in `_category`."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
@@ -253,7 +261,6 @@ def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, or
     if all(other["url"] != extension["url"] for other in held):
         held.append(extension)
         _record(ctx, carrier, "extension", origin)
-    return True
 
 
 def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Origin | None) -> Body:
@@ -265,21 +272,19 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
     if existing is None and node is not ctx.target and not target.many:
         existing = node.get(target.name)  # made by the data type table that filled the element around
     if existing is None:
-        ctx.slots[key] = value
-        if target.many:
-            node.setdefault(target.name, []).append(value)
-        else:
-            node[target.name] = value
-        existing = value
+        existing = ctx.slots[key] = place(node, target, value)
     else:
         merge(ctx, existing, value)
     _record(ctx, node, target.name, origin)
     return existing
 
 
-def attach(ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None) -> None:
+def attach(
+    ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None, linked: bool = False
+) -> None:
     """Notes who a Reference element means; the reference itself is written when the bundle is laid out."""
-    ctx.run.references.append(Reference(holder, to, owner))
+    ctx.run.targets[id(holder)] = to
+    ctx.run.references.append(Reference(holder, to, owner, linked))
     _record(ctx, holder, "reference", origin)
 
 
