@@ -20,9 +20,10 @@ from typing import Any
 
 import click
 
-from hl7bridge.cli.dlq_view import plain, print_letter, print_newest, print_plan, print_reasons, summary
+from hl7bridge.cli.dlq_view import print_letter, print_newest, print_plan, print_reasons, summary
 from hl7bridge.cli.durations import Duration
 from hl7bridge.cli.messages import ended_by, operator_name, run_with_journal
+from hl7bridge.cli.terminal import plain
 from hl7bridge.config import Config
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.errors import EXIT_FAILED, EXIT_OK, Hl7BridgeError, JournalRefusal

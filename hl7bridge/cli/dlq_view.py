@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from hl7bridge.cli.terminal import moment, table
+from hl7bridge.cli.terminal import moment, plain, table
 from hl7bridge.delivery.deadletter import DeadLetters, Found
 from hl7bridge.journal.protocol import Entry
 from hl7bridge.worker.letterbox import reason_of
@@ -26,7 +26,7 @@ def print_reasons(entries: Iterable[Entry]) -> None:
     for code, times in sorted(groups.items(), key=lambda group: (-len(group[1]), group[0])):
         reason = reason_of(code)
         rows.append((code, str(len(times)), moment(min(times)), moment(max(times)), reason.whose, reason.remedy))
-    click.echo(table(rows, plain))
+    click.echo(table(rows))
 
 
 def print_plan(entries: Sequence[Entry]) -> None:
@@ -80,7 +80,7 @@ def _print_answer(content: dict[str, Any]) -> None:
 def print_newest(entries: Sequence[Entry]) -> None:
     """One line a message, in the order given."""
     rows = [(e.id, moment(e.received_at), e.listener, e.type, e.reason, e.detail) for e in entries]
-    click.echo("\n" + table([("ID", "RECEIVED", "LISTENER", "TYPE", "REASON", "DETAIL"), *rows], plain))
+    click.echo("\n" + table([("ID", "RECEIVED", "LISTENER", "TYPE", "REASON", "DETAIL"), *rows]))
 
 
 def summary(entry: Entry, letters: DeadLetters) -> dict[str, Any]:
@@ -103,8 +103,3 @@ def summary(entry: Entry, letters: DeadLetters) -> dict[str, Any]:
         "path": None if found is None else str(found.path),
         "damaged": "the directory is missing" if found is None else found.damaged,
     }
-
-
-def plain(text: str) -> str:
-    """Nothing that steers a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from hl7bridge.cli.durations import Duration
-from hl7bridge.cli.terminal import moment, table
+from hl7bridge.cli.terminal import moment, plain, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.journal.protocol import Entry, Filter, State, Step
@@ -26,9 +26,6 @@ from hl7bridge.journal.sqlite import SqliteJournal
 
 LISTED = 50  # messages shown unless --limit says otherwise
 _COLUMNS = ("ID", "RECEIVED", "LISTENER", "TYPE", "CONTROL ID", "STATE", "ATTEMPTS", "REASON")
-_CONTROL = dict.fromkeys(
-    (*range(32), *range(127, 160), *range(0xD800, 0xE000)), "?"
-)  # a control id must not steer the terminal
 
 
 def ended_by(error: Hl7BridgeError) -> click.exceptions.Exit:
@@ -109,7 +106,7 @@ def list_(
         for entry in found:
             click.echo(json.dumps(_summary(entry)))
     elif found:
-        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)], _plain))
+        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)]))
         if len(found) == limit:
             click.echo(f"The newest {limit}; more with --limit.", err=True)
     else:
@@ -137,7 +134,7 @@ def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) 
     if not found:
         raise ended_by(Hl7BridgeError("no message in the journal has this id or control id"))
     if len(found) > 1:
-        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)], _plain))
+        click.echo(table([_COLUMNS, *(_row(entry) for entry in found)]))
         click.echo("Several messages have this control id: show one by its id.", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
     (entry,) = found
@@ -196,16 +193,16 @@ def patient_identifiers(raw: bytes) -> list[str]:
 def _print_raw(raw: bytes) -> None:
     """The exact bytes; on a terminal with line ends it can show, and without bytes that would steer it."""
     if sys.stdout.isatty():
-        click.echo(_plain(raw.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n"), keep="\n"))
+        click.echo(plain(raw.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n"), keep="\n"))
     else:
         sys.stdout.buffer.write(raw)
 
 
 def _print_story(entry: Entry, story: Sequence[Step], identifiers: list[str] | None) -> None:
     for name, value in _details(entry).items():
-        click.echo(f"{name.replace('_', ' ') + ':':<17} {'-' if value in (None, '') else _plain(str(value))}")
+        click.echo(f"{name.replace('_', ' ') + ':':<17} {'-' if value in (None, '') else plain(str(value))}")
     if identifiers is not None:
-        click.echo(f"{'patient:':<17} {_plain(', '.join(identifiers)) or '-'}")
+        click.echo(f"{'patient:':<17} {plain(', '.join(identifiers)) or '-'}")
     click.echo("\nhistory:")
     rows = []
     for step in story:
@@ -213,7 +210,7 @@ def _print_story(entry: Entry, story: Sequence[Step], identifiers: list[str] | N
         rows.append(
             (f"  {moment(step.at)}", step.state.value, f"attempt {step.attempts}", "; ".join(filter(None, words)))
         )
-    click.echo(table(rows, _plain))
+    click.echo(table(rows))
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
@@ -257,7 +254,3 @@ def _step(step: Step) -> dict[str, Any]:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     return tuple(str(value) for value in _summary(entry).values())
-
-
-def _plain(text: str, keep: str = "") -> str:
-    return text.translate({code: sign for code, sign in _CONTROL.items() if chr(code) not in keep})

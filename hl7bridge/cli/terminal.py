@@ -1,8 +1,8 @@
-"""What every listing prints alike: times and tables."""
+"""What every listing prints alike: times, tables, and text that cannot steer a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 
@@ -11,8 +11,13 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
 
 
-def table(rows: Sequence[Sequence[str]], plain: Callable[[str], str]) -> str:
-    """Columns as wide as their widest cell, two spaces between. `plain` takes out of a cell what steers a terminal."""
+def plain(text: str, keep: str = "") -> str:
+    """Text from a message or a file, with `?` for all that is not printable (but `keep`): nothing steers a terminal."""
+    return "".join(sign if sign.isprintable() or sign in keep else "?" for sign in text)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell, two spaces between; what a cell holds is made plain."""
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(
