@@ -1,25 +1,44 @@
-"""Files, directories and standard input to messages, for the commands that read HL7."""
+"""Files, directories, standard input and the journal to messages, for the commands that read HL7.
+
+A file may be compressed (.gz, .bz2, .xz): kept traffic usually is.
+"""
 
 from __future__ import annotations
 
+import bz2
+import contextlib
+import gzip
+import lzma
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hl7bridge.config import Config
 from hl7bridge.hl7v2.batch import split
 
 STDIN = "-"
+JOURNAL = "journal"
+_OPENERS: Mapping[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One message of a file: `name` of the file as it was asked for, `number` from 1, what its envelopes lack."""
+    """One message of a file: `name` of the file as it was asked for, `number` from 1, what its envelopes lack.
+
+    `listener`: the one it came in by; "" for a message from a file.
+    """
 
     name: str
     number: int
     raw: bytes = field(repr=False)
     problems: tuple[str, ...] = ()
+    listener: str = ""
 
     @property
     def where(self) -> str:
@@ -55,9 +74,12 @@ def _is_shown(entry: Path) -> bool:
 
 def _file(name: str) -> Iterator[Input | Unusable]:
     try:
-        data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == STDIN else _read(Path(name))
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile):
+        yield Unusable(name, "cannot be read: it is not compressed as its name says, or cut off")
+        return
     except OSError as error:
-        yield Unusable(name, f"cannot be read: {error.strerror}")
+        yield Unusable(name, f"cannot be read: {error.strerror or type(error).__name__}")
         return
     empty = True
     for piece in split(data):
@@ -65,3 +87,35 @@ def _file(name: str) -> Iterator[Input | Unusable]:
         yield Input(name, piece.number, piece.raw, tuple(piece.problems))
     if empty:
         yield Unusable(name, "holds no HL7 v2 message")
+
+
+def _read(file: Path) -> bytes:
+    data = file.read_bytes()
+    opener = _OPENERS.get(file.suffix)
+    return opener(data) if opener else data
+
+
+def journaled(config: Config, newer_than: float | None = None) -> Iterator[Input]:
+    """The messages of the configured journal in order of arrival, beside a running daemon; `newer_than` in seconds.
+
+    Raises JournalError when there is none.
+    """
+    from hl7bridge.errors import JournalError
+    from hl7bridge.journal import files, reader
+    from hl7bridge.journal.protocol import Filter
+
+    folder = Path(config.journal.path)
+    files.open_guest(folder)
+    now, beyond = time.time(), None
+    with contextlib.closing(files.connect_reader(folder / files.DATABASE)) as connection:
+        try:
+            while True:
+                wanted = Filter(newer_than=newer_than)
+                entries = reader.page(connection, wanted, now, beyond, reader.PAGE, with_raw=True)
+                if not entries:
+                    return
+                for entry in entries:
+                    yield Input(JOURNAL, entry.seq, entry.raw, (), entry.listener)
+                beyond = entries[-1].seq
+        except connection.Error as error:
+            raise JournalError(f"the journal could not be read: {error}") from None
