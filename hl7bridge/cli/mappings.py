@@ -116,10 +116,11 @@ def test(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
 def _count(tables: Any) -> dict[str, Any]:
     rows = sum(len(table.rows) for kind in (tables.segments, tables.datatypes) for table in kind.values())
     examples = sum(len(table.examples) for kind in (tables.segments, tables.datatypes) for table in kind.values())
-    kinds = (tables.messages, tables.segments, tables.datatypes, tables.codes)
+    kinds = (tables.messages, tables.shared, tables.segments, tables.datatypes, tables.codes)
+    uses = {use.place for kind in (tables.messages, tables.shared) for table in kind.values() for use in table.uses}
     return {
         "tables": sum(map(len, kinds)),
-        "rows": rows + sum(len(message.uses) for message in tables.messages.values()),
+        "rows": rows + len(uses),
         "codes": sum(len(codes.map) for codes in tables.codes.values()),
         "examples": examples,
         "version": tables.version,

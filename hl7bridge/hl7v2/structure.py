@@ -33,14 +33,16 @@ class Structure:
 
     def resolve(self, suffix: str) -> str:
         """The one path that is or ends with `suffix`, whole names compared; a full path wins. ValueError otherwise."""
-        if suffix in self.nodes:
-            return suffix
-        found = [path for path in self.nodes if path.endswith("." + suffix)]
+        found = self.ends(suffix)
         if len(found) == 1:
             return found[0]
         if found:
             raise ValueError(f"{suffix} may be any of {', '.join(found)}")
         raise ValueError(f"the structure has no {suffix}")
+
+    def ends(self, suffix: str) -> list[str]:
+        """Every path that ends with `suffix`, whole names compared; a full path alone."""
+        return [suffix] if suffix in self.nodes else [path for path in self.nodes if path.endswith("." + suffix)]
 
     def innermost_repeating(self, paths: Iterable[str]) -> str | None:
         """The innermost repeating group or segment that holds all the nodes at `paths`; None is the whole message.

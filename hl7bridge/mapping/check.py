@@ -56,6 +56,10 @@ def notes(tables: TableSet) -> list[Mistake]:
         options.update(_options_of(every))
         if every.name not in names:
             found.append((every.place, f"no table uses {every.name}"))
+    sharing = {name for message in tables.messages.values() for name in message.shares}
+    found += [
+        (shared.place, f"no message shares {name!r}") for name, shared in tables.shared.items() if name not in sharing
+    ]
     found += [
         (table.place, f"no table uses the codes {name}") for name, table in tables.codes.items() if name not in codes
     ]

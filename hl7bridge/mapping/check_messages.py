@@ -23,12 +23,11 @@ class MessageCheck:
 
     def check(self) -> None:
         self._events()
+        self._shared()
         for message in self.tables.messages.values():
-            try:
-                structure = Structure(message.structure)
-            except ValueError:
-                continue  # named when it was read
-            self._message(message, structure)
+            structure = _readable(message.structure)
+            if structure is not None:
+                self._message(message, structure)
 
     def _events(self) -> None:
         claimed: dict[tuple[str, str], MessageTable] = {}
@@ -42,6 +41,31 @@ class MessageCheck:
                 elif message.events.count(event) > 1:
                     self.mistakes.add(message.place, f"the event {event} stands twice")
 
+    def _shared(self) -> None:
+        """Every shared row, reason and link has a place in one of the messages that share it, or it says nothing."""
+        for shared in self.tables.shared.values():
+            sharing = [message for message in self.tables.messages.values() if shared.name in message.shares]
+            structures = [s for message in sharing if (s := _readable(message.structure)) is not None]
+            if not structures:
+                continue
+            keys = {**{use.segment: use.place for use in shared.uses}, **shared.unmapped_places}
+            for key, place in keys.items():
+                if not any(structure.ends(key) for structure in structures):
+                    hint = did_you_mean(key, {name: None for s in structures for name in _short(s)})
+                    self.mistakes.add(place, f"no message that shares {shared.name!r} has a {key}{hint}")
+                several = next((found for s in structures if len(found := s.ends(key)) > 1), None)
+                if several:
+                    self.mistakes.add(place, f"{key} may be any of {', '.join(several)}")
+            made = {use.into for message in sharing for use in message.uses}
+            known = {str(label): None for label in made}
+            for link in (link for use in shared.uses for link in use.links):
+                for label in (link.on, link.to):
+                    if label is not None and label not in made:
+                        hint = did_you_mean(str(label), known)
+                        self.mistakes.add(
+                            link.place, f"`link`: no message that shares {shared.name!r} makes {label}{hint}"
+                        )
+
     def _message(self, message: MessageTable, structure: Structure) -> None:
         for use in message.uses:
             self._use(use)
@@ -49,7 +73,8 @@ class MessageCheck:
         for use in message.uses:
             for link in use.links:
                 self._link(link, use, scopes, structure)
-        if message.place.file not in self.broken:
+        files = {message.place.file, *(self.tables.shared[name].place.file for name in message.shares)}
+        if files.isdisjoint(self.broken):
             self._coverage(message, structure)
 
     def _use(self, use: Use) -> None:
@@ -133,6 +158,19 @@ class MessageCheck:
                 message.place,
                 f"{listed(missing, 'and')} of the structure {stand} neither in `rows` nor in `unmapped`",
             )
+
+
+def _readable(text: str) -> Structure | None:
+    try:
+        return Structure(text)
+    except ValueError:
+        return None  # named when it was read
+
+
+def _short(structure: Structure) -> set[str]:
+    """How a row may call the nodes of a structure: alone, and with the group around."""
+    names = [path.split(".") for path in structure.nodes]
+    return {".".join(steps[-count:]) for steps in names for count in (1, 2)}
 
 
 def segment_of(path: str) -> str:

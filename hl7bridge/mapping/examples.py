@@ -7,7 +7,7 @@ a dictionary's keys, a list's leading items. A new resource behind a reference i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.runtime import Context, Run
-from hl7bridge.mapping.schema import Example, Table, TableSet
+from hl7bridge.mapping.schema import Example, Table
 
 _HEAD = rb"MSH|^~\&|APP|FAC|||20240229101112+0100||ADT^A01|1|P|2.5.1"
 
@@ -82,17 +82,7 @@ def _with_options(mappings: Mappings, options: Mapping[str, str]) -> Compiler:
     if not options:
         return mappings.compiler
     tables = mappings.tables
-    changed = TableSet(
-        tables.version,
-        tables.messages,
-        tables.segments,
-        tables.datatypes,
-        tables.codes,
-        tables.options,
-        {**tables.settings, **options},
-        tables.identities,
-    )
-    return Compiler(changed, model())
+    return Compiler(replace(tables, settings={**tables.settings, **options}), model())
 
 
 def apply(compiler: Compiler, mappings: Mappings, table: Table, given: str) -> Any:

@@ -56,7 +56,8 @@ def read_tables(
     tables, message, site = TableReader(mistakes), MessageReader(mistakes), SiteReader(mistakes)
     segments = [tables.table(f) for f in _of(files, "segments")]
     datatypes = [tables.table(f) for f in _of(files, "datatypes")]
-    messages = [message.message(f) for f in _of(files, "messages")]
+    shared = {t.name: t for t in map(message.shared, _of(files, "shared"))}
+    messages = [message.message(f, shared) for f in _of(files, "messages")]
     codes = [site.codes(f) for f in _of(files, "codes")]
     options_file, identity_file = files.get(("", "options")), files.get(("", "identity"))
     options, said = site.options(options_file) if options_file else ({}, {})
@@ -69,6 +70,7 @@ def read_tables(
         options=options,
         settings=_settings(options, said, own, mistakes),
         identities=site.identities(identity_file) if identity_file else {},
+        shared=shared,
     ), mistakes.found
 
 

@@ -1,8 +1,9 @@
 """Lays a site's folder over the shipped one: on nodes, before they are given meaning, so that each keeps its own place.
 
 The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in
-message tables, the code in code tables, the option, the word of a resource type's identity. An overlay's rows replace
-all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its rows, and vice versa.
+message tables, the key in shared tables, the code in code tables, the option, the word of a resource type's identity.
+An overlay's rows replace all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its
+rows, and vice versa.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
         node = _tables(base.node, over.node, _field_of)
     elif over.folder == "messages":
         node = _tables(base.node, over.node, _node_of(base.node, over.node))
+    elif over.folder == "shared":
+        node = _tables(base.node, over.node, str)
     elif over.folder == "codes":
         node = _words(base.node, over.node, {"map": _by_key})
     elif over.stem == "identity":

@@ -1,32 +1,60 @@
-"""Message tables: from nodes to values. The ends of paths that the rows are keyed by become full paths here."""
+"""Message tables and the rows they share: from nodes to values. The ends of paths in them become full paths here.
+
+A shared table is read once; each message that names it takes the rows its structure has a place for and leaves out
+those it says something else about. A link of a shared row to a resource that the message does not make is left out.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
+from hl7bridge.fhir.model import closest
 from hl7bridge.hl7v2.structure import Structure, StructureError
 from hl7bridge.mapping.paths import parse_label, parse_link_key
 from hl7bridge.mapping.read import Reader
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, Use
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTable, Use
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 
-MESSAGE_WORDS = ("message", "events", "structure", "rows", "unmapped", "note")
+MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "unmapped", "note")
+SHARED_WORDS = ("shared", "rows", "unmapped", "note")
 USE_WORDS = ("use", "into", "link", "when", "option", "note")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}_[A-Z0-9]{3}")
 _EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 
 
 class MessageReader(Reader):
-    """Message tables."""
+    """Message tables, and shared tables."""
 
-    def message(self, file: SourceFile) -> MessageTable | None:
+    def shared(self, file: SourceFile) -> SharedTable:
+        node = file.node
+        self.words(node, SHARED_WORDS, "a shared table")
+        rows = self.fields(node.get("rows"), "`rows`")
+        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
+        self._one_spelling({**{key: at for key, at, _ in rows or ()}, **{key: at for key, (at, _) in unmapped.items()}})
+        return SharedTable(
+            name=self.named(file, "shared"),
+            uses=tuple(self._uses(rows, None)) if rows else (),
+            place=node.place,
+            unmapped={key: why for key, (_, why) in unmapped.items()},
+            unmapped_places={key: at for key, (at, _) in unmapped.items()},
+        )
+
+    def _one_spelling(self, keys: Mapping[str, Place]) -> None:
+        """`PID` and `PATIENT.PID` may be one segment: a site's row for one would stand beside the rows of the other."""
+        for key, place in keys.items():
+            longer = next((other for other in keys if other.endswith("." + key)), None)
+            if longer is not None:
+                self.mistakes.add(place, f"{key} and {longer} may be the same segment: both are spelled one way")
+
+    def message(self, file: SourceFile, shared: Mapping[str, SharedTable]) -> MessageTable | None:
         node = file.node
         name = self.named(file, "message")
         self.words(node, MESSAGE_WORDS, "a message table")
         if _NAME.fullmatch(name) is None:
             self.mistakes.add(node.place, f"{name!r} is not a message structure, like ADT_A01")
-        for word in ("events", "structure", "rows"):
+        for word in ("events", "structure") if "shares" in node.entries else ("events", "structure", "rows"):
             if word not in node.entries:
                 self.mistakes.add(node.place, f"the word `{word}` is missing")
         structure = self.text(node.get("structure"), "`structure`")
@@ -34,7 +62,7 @@ class MessageReader(Reader):
         rows = self.fields(node.get("rows"), "`rows`")
         unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
         full = {self._resolve(parsed, key, at) or key: (at, why) for key, (at, why) in unmapped.items()}
-        return MessageTable(
+        table = MessageTable(
             name=name,
             code=name.partition("_")[0],
             events=tuple(self._events(node.get("events"))),
@@ -44,6 +72,17 @@ class MessageReader(Reader):
             unmapped={key: why for key, (_, why) in full.items()},
             unmapped_places={key: at for key, (at, _) in full.items()},
         )
+        shares = [name for name in self._shares(node.get("shares"), shared) if parsed is not None]
+        return _with_shared(table, Structure(table.structure), [shared[name] for name in shares]) if shares else table
+
+    def _shares(self, node: Node | None, shared: Mapping[str, SharedTable]) -> Iterator[str]:
+        for text in self.texts(node, "`shares`") if node is not None else ():
+            if text.text in shared:
+                yield text.text
+            elif not any(mistake.file.endswith(f"/shared/{text.text}.yaml") for mistake in self.mistakes.found):
+                meant = closest(text.text, shared)
+                hint = f"; did you mean {meant!r}?" if meant else ""
+                self.mistakes.add(text.place, f"there is no shared table {text.text!r}{hint}")
 
     def _structure(self, text: Text | None) -> Structure | None:
         if text is None:
@@ -104,3 +143,35 @@ class MessageReader(Reader):
                 label: Label | None = self.parse(text, parse_label, "`link`")
                 if target is not None and label is not None:
                     yield Link(target[0], target[1], label, place)
+
+
+def _with_shared(table: MessageTable, structure: Structure, shared: Iterable[SharedTable]) -> MessageTable:
+    """The message with what it shares. Its own word on a segment, or on a group around it, comes before the shared."""
+    own = (*(use.segment for use in table.uses), *table.unmapped)
+    uses, unmapped, places = list(table.uses), dict(table.unmapped), dict(table.unmapped_places)
+    names: list[str] = []
+    taken: set[Place] = set()
+    for part in shared:
+        names.append(part.name)
+        for use in part.uses:
+            for path in _open(structure, use.segment, own):
+                uses.append(replace(use, segment=path))
+                taken.add(use.place)
+        for key, why in part.unmapped.items():
+            for path in _open(structure, key, own):
+                unmapped.setdefault(path, why)
+                places.setdefault(path, part.unmapped_places[key])
+    made = {use.into for use in uses}
+    uses = [_linked(use, made) if use.place in taken else use for use in uses]
+    return replace(table, uses=tuple(uses), unmapped=unmapped, unmapped_places=places, shares=tuple(names))
+
+
+def _open(structure: Structure, key: str, own: Iterable[str]) -> list[str]:
+    """The paths that end with `key` and that the message itself says nothing about."""
+    return [p for p in structure.ends(key) if not any(p == said or p.startswith(said + ".") for said in own)]
+
+
+def _linked(use: Use, made: set[Label]) -> Use:
+    """A shared use with those of its links whose resources the message makes."""
+    links = tuple(link for link in use.links if link.to in made and (link.on is None or link.on in made))
+    return replace(use, links=links)

@@ -252,6 +252,21 @@ class MessageTable:
     place: Place
     unmapped: Mapping[str, str] = field(default_factory=dict)  # segments the structure names and nothing reads
     unmapped_places: Mapping[str, Place] = field(default_factory=dict)
+    shares: tuple[str, ...] = ()  # the shared tables whose rows are among `uses`
+
+
+@dataclass(frozen=True, slots=True)
+class SharedTable:
+    """shared/person: rows for message tables that name it in `shares`.
+
+    A use's `segment` is the key as written, the end of a path that each message's structure has or has not.
+    """
+
+    name: str
+    uses: tuple[Use, ...]
+    place: Place
+    unmapped: Mapping[str, str] = field(default_factory=dict)
+    unmapped_places: Mapping[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,3 +332,4 @@ class TableSet:
     options: Mapping[str, Option]
     settings: Mapping[str, str]  # option name -> value in force
     identities: Mapping[str, Identity]
+    shared: Mapping[str, SharedTable] = field(default_factory=dict)

@@ -145,3 +145,64 @@ def test_a_mistake_in_an_overlay_names_the_overlays_file(site: Site) -> None:
 def test_the_version_changes_with_an_overlay(site: Site) -> None:
     plain = load_tables(GOOD, shipped=False).version
     assert site.write("options.yaml", "set: {ssn-country: us}\n").load().version != plain
+
+
+NOTE = "shared: note\nrows:\n  NTE: {use: NTE-Observation, into: Observation#note, link: {subject: Patient#patient}}\n"
+SHARING = """message: ADT_A0%d
+events: [A0%d]
+structure: "MSH [PID] [{NTE}] [{OBX}]"
+shares: [note]
+rows:
+  PID: {use: PID-Patient, into: Patient#patient}
+unmapped:
+  MSH: read by the engine
+  OBX: not in the test
+"""
+
+
+@pytest.fixture
+def sharing(site: Site) -> Site:
+    """Two messages that share the row of NTE."""
+    site.write("shared/note.yaml", NOTE)
+    return site.write("messages/ADT_A02.yaml", SHARING % (2, 2)).write("messages/ADT_A03.yaml", SHARING % (3, 3))
+
+
+def note_rows(tables: TableSet, message: str) -> list[str]:
+    return [str(use.place) for use in tables.messages[message].uses if use.segment == "NTE"]
+
+
+def test_shared_rows_stand_once_and_are_in_every_message_that_shares_them(sharing: Site) -> None:
+    tables = sharing.load()
+    assert note_rows(tables, "ADT_A02") == note_rows(tables, "ADT_A03") == ["north/shared/note.yaml:3"]
+
+
+def test_a_message_s_own_word_on_a_segment_comes_before_the_shared_rows(sharing: Site) -> None:
+    text = SHARING % (3, 3)
+    sharing.write("messages/ADT_A03.yaml", text + "  NTE: notes are not part of this event\n")
+    tables = sharing.load()
+    assert note_rows(tables, "ADT_A02") == ["north/shared/note.yaml:3"]
+    assert note_rows(tables, "ADT_A03") == []
+
+
+def test_a_site_replaces_a_shared_row_for_all_messages_or_for_one(sharing: Site, tmp_path: Path) -> None:
+    ward = Site(tmp_path / "ward")
+    ward.write("shared/note.yaml", NOTE.replace("#note", "#remark"))
+    row = "rows:\n  NTE: {use: NTE-Observation, into: Observation#ours}\n"
+    ward.write("messages/ADT_A03.yaml", "message: ADT_A03\n" + row)
+    tables = load_tables(GOOD, sharing.folder, ward.folder, shipped=False)
+    assert note_rows(tables, "ADT_A02") == ["ward/shared/note.yaml:3"]
+    assert note_rows(tables, "ADT_A03") == ["ward/messages/ADT_A03.yaml:3"]
+
+
+def test_a_shared_link_to_what_a_message_does_not_make_is_left_out_there(sharing: Site) -> None:
+    person = "rows:\n  PID: {use: PID-Patient, into: Patient#patient}\n"
+    text = (SHARING % (3, 3)).replace(person, "").replace("  MSH:", "  PID: nobody\n  MSH:")
+    tables = sharing.write("messages/ADT_A03.yaml", text).load()
+    with_it, without = (next(u for u in tables.messages[m].uses if u.segment == "NTE") for m in ("ADT_A02", "ADT_A03"))
+    assert [str(link.to) for link in with_it.links] == ["Patient#patient"]
+    assert without.links == ()
+
+
+def test_a_segment_a_message_has_not_is_no_mistake_where_another_has_it(sharing: Site) -> None:
+    text = (SHARING % (3, 3)).replace(" [{NTE}]", "")
+    assert note_rows(sharing.write("messages/ADT_A03.yaml", text).load(), "ADT_A03") == []
