@@ -15,24 +15,17 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+from hl7bridge.errors import MessageError
 from hl7bridge.fhir.bundle import Layout, to_bytes
 from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.datetime import offset_of
 from hl7bridge.hl7v2.message import Message, parse
+from hl7bridge.lineage import Elements, Fate, Fields, Line
 from hl7bridge.mapping.mappings import Mappings
-from hl7bridge.mapping.runtime import Issue, Origin, Run
+from hl7bridge.mapping.runtime import Issue, Run
+from hl7bridge.mapping.trace import Trace
 
 BUNDLE = "Bundle"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Lineage of one element: its path in the bundle, the field it came from, the table and the row's place."""
-
-    path: str
-    source: str
-    table: str
-    place: str
 
 
 @dataclass(frozen=True)
@@ -59,11 +52,41 @@ class Translation:
     @cached_property
     def lineage(self) -> tuple[Line, ...]:
         """Where every element came from: paths and fields, never values. Worked out when first asked for."""
+        return self._story.elements
+
+    @cached_property
+    def fields(self) -> tuple[Fate, ...]:
+        """Where every populated field of the message went, or why nowhere; never values."""
+        return self._story.fields
+
+    @cached_property
+    def _story(self) -> Story:
         raw, mappings, zone, charset_fallback = self._again
-        translator = _Translator(parse(raw, charset_fallback=charset_fallback), mappings, zone, trace=True)
+        return explain(parse(raw, charset_fallback=charset_fallback), mappings, zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What one translation did. `error`: why there is no bundle (the fields are told up to there)."""
+
+    elements: tuple[Line, ...]
+    fields: tuple[Fate, ...]
+    bundle: Body | None = field(repr=False)
+    error: MessageError | None = None
+
+
+def explain(message: Message, mappings: Mappings, zone: tzinfo | None = None) -> Story:
+    """Translates once more, noting what every row does. Raises PeerError where no table handles the message."""
+    trace = Trace()
+    translator = _Translator(message, mappings, zone, trace)
+    bundle, error = None, None
+    try:
         bundle = translator.bundle()
-        assert translator.run.trace is not None
-        return tuple(_lineage(bundle, translator.run.trace, translator.copies, BUNDLE))
+    except MessageError as failed:
+        error = failed
+    elements = Elements(bundle or {}, trace, translator.copies, translator.moves)
+    fates = Fields(message, mappings.tables, translator.plan.name, trace, elements.paths).fates()
+    return Story(tuple(elements.lines), tuple(fates), bundle, error)
 
 
 def translate(
@@ -86,7 +109,7 @@ def translate_message(
     message: Message, mappings: Mappings, zone: tzinfo | None = None, charset_fallback: str | None = None
 ) -> Translation:
     """The same for a message that is parsed already."""
-    translator = _Translator(message, mappings, zone, trace=False)
+    translator = _Translator(message, mappings, zone)
     bundle = translator.bundle()
     return Translation(
         bundle=to_bytes(bundle),
@@ -100,12 +123,13 @@ def translate_message(
 
 
 class _Translator:
-    def __init__(self, message: Message, mappings: Mappings, zone: tzinfo | None, trace: bool) -> None:
+    def __init__(self, message: Message, mappings: Mappings, zone: tzinfo | None, trace: Trace | None = None) -> None:
         self.message = message
         self.mappings = mappings
-        self.plan = mappings.plan(message.header)
+        self.plan = mappings.plan(message.header, traced=trace is not None)
         self.run = Run(message, zone or mappings.zone, offset_of(message.get("MSH-7")), trace)
         self.copies: dict[int, int] = {}
+        self.moves: dict[tuple[int, str | int], tuple[int, str | int]] = {}
 
     def bundle(self) -> Body:
         run, mappings = self.run, self.mappings
@@ -121,20 +145,5 @@ class _Translator:
             lambda type: run.count("identity-merged", type, ""),
         )
         bundle = layout.bundle(head, layout.entries(roots), mappings.checker)
-        self.copies = {**layout.copies, id(bundle): id(head)}
+        self.copies, self.moves = {**layout.copies, id(bundle): id(head)}, layout.moves
         return bundle
-
-
-def _lineage(
-    value: Any, trace: Mapping[tuple[int, str | int], Origin], copies: Mapping[int, int], path: str
-) -> list[Line]:
-    lines: list[Line] = []
-    built = copies.get(id(value), id(value))
-    for name, part in value.items() if isinstance(value, dict) else enumerate(value):
-        at = f"{path}.{name}" if isinstance(name, str) else f"{path}[{name}]"
-        origin = trace.get((built, name))
-        if origin is not None:
-            lines.append(Line(at, origin.source, origin.table, origin.place))
-        if isinstance(part, dict | list):
-            lines.extend(_lineage(part, trace, copies, at))
-    return lines

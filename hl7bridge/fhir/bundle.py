@@ -49,6 +49,7 @@ class Layout:
         self._identities = Identities(rules, self.targets, message_key)
         self._holders: dict[int, list[Body]] = {}  # the references in each resource
         self.copies: dict[int, int] = {}  # id() of a written body -> of the one it was built as, for lineage
+        self.moves: dict[tuple[int, str | int], tuple[int, str | int]] = {}  # elements completed from another mention
 
     def _resolve(self, references: Sequence[Reference]) -> None:
         """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
@@ -128,6 +129,7 @@ class Layout:
         for name, part in other.body.items():
             if name not in held.body:
                 held.body[name] = part
+                self.moves[id(held.body), name] = (id(other.body), name)
                 collect([part], self.targets, self._holders[id(held)])
             elif self._identities.plain(held.body[name]) != self._identities.plain(part):
                 self._merged(held.type)

@@ -51,7 +51,7 @@ class Codes:
         found = self._map.get(text) or self._map.get(text.upper())
         if found is not None:
             return found.code, None
-        self._unmapped(run)
+        self._unmapped(run, text)
         if self._fallback is not None:
             return self._fallback.code, None
         if self._otherwise == "drop":
@@ -95,7 +95,7 @@ class Codes:
         found = self._map.get(code) or self._map.get(code.upper())
         if found is None:
             if coding.get("system", "") in ("", self._v2_system):
-                self._unmapped(run)
+                self._unmapped(run, code)
                 found = self._fallback
             if found is None:
                 return None
@@ -120,8 +120,10 @@ class Codes:
         coding = {"system": self._local_system} if self._v2_system else {}
         return {"coding": [{**coding, "code": text}]}
 
-    def _unmapped(self, run: Run) -> None:
+    def _unmapped(self, run: Run, code: str) -> None:
         run.count("code-unmapped", self._table, self._source)
+        if run.trace is not None:
+            run.trace.codes.append((self.name, code))
         if self._otherwise == "error":
             raise TranslationError(
                 reasons.NOT_TRANSLATABLE, f"{self._table}: the code in {self._source} is not in code table {self.name}"

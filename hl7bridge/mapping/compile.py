@@ -27,9 +27,10 @@ class Field(NamedTuple):
 
 
 class Compiler:
-    """Compiles the tables of one TableSet; data type tables are compiled when first needed."""
+    """Compiles the tables of one TableSet; data type tables are compiled when first needed. `traced`: see trace.py."""
 
-    def __init__(self, tables: TableSet, model: Model) -> None:
+    def __init__(self, tables: TableSet, model: Model, traced: bool = False) -> None:
+        self.traced = traced
         self.tables = tables
         self.model = model
         self._segments: dict[str, SegmentTable] = {}

@@ -91,7 +91,7 @@ def apply(compiler: Compiler, mappings: Mappings, table: Table, given: str) -> A
     lines = text if table.kind == "segment" else "NTE|1||x"
     head = b"" if lines.startswith("MSH") else _HEAD + b"\r"
     message = parse(head + lines.encode() + b"\r", charset_fallback="utf-8")
-    state = Run(message, mappings.zone, "+0100", trace=False)
+    state = Run(message, mappings.zone, "+0100")
     surroundings: Any = _Surroundings(message.segments)
     resource = Resource(table.target, 1)
     if table.kind == "segment":

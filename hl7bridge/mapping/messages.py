@@ -15,11 +15,11 @@ from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
-from hl7bridge.mapping import write
+from hl7bridge.mapping import trace, write
 from hl7bridge.mapping.access import Test, tester
 from hl7bridge.mapping.compile import Compiler, SegmentTable
-from hl7bridge.mapping.runtime import Context, Origin, Run
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Use
+from hl7bridge.mapping.runtime import Context, Run
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Ref, Use
 from hl7bridge.mapping.write import Target, compile_path
 
 
@@ -56,6 +56,8 @@ class PlannedUse:
     test: Test | None
     name: str
     place: str
+    when: str  # the condition's text
+    asked: tuple[Ref, ...]  # the fields it compares
 
 
 @dataclass(slots=True)
@@ -92,7 +94,8 @@ class MessagePlan:
         source = compiler.tables.segments[use.table]
         test = tester(use.when, source, -1) if use.when is not None else None
         links = tuple(self._link(link, use, compiler) for link in use.links)
-        return PlannedUse(table, use.into, links, test, use.table, str(use.place))
+        asked = tuple(trace.compared(use.when))
+        return PlannedUse(table, use.into, links, test, use.table, str(use.place), use.when_text, asked)
 
     def _link(self, link: Link, use: Use, compiler: Compiler) -> PlannedLink:
         root = (link.on or use.into).type
@@ -104,13 +107,18 @@ class MessagePlan:
         Raises PeerError(STRUCTURE) when a segment that a use reads stands where the structure has no place for it.
         """
         root = self.structure.arrange(run.message.segments)
+        if run.trace is not None:
+            run.trace.root = root
         self._refuse_doubles(root)
         resources: dict[tuple[Label, int], Resource] = {}
         pending: list[Pending] = []
         for path, segment, group in root.walk():
             for use in self.uses.get(path, ()):
                 ctx = Context(run, _NOBODY, _NOBODY.body, segment, group, segment.fields, "", 0)
-                if use.test is not None and not use.test(ctx):
+                applies = use.test is None or use.test(ctx)
+                if run.trace is not None:
+                    run.trace.uses.append((segment, use, applies))
+                if not applies:
                     continue
                 resource = self._resource(use.into, path, segment, group, resources)
                 ctx = use.table.apply(run, segment, group, resource)
@@ -158,8 +166,9 @@ class MessagePlan:
                 if link.on is None
                 else Context(run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0)
             )
-            origin = Origin(f"{item.segment.id}[{item.segment.occurrence}]", self.name, link.place)
-            write_reference(ctx, link.target, to, origin)
+            if run.trace is not None:
+                run.trace.current = trace.Link(item.segment, self.name, link.place)
+            write_reference(ctx, link.target, to)
 
 
 _NOBODY = Resource("Basic", 0)
@@ -172,7 +181,7 @@ def _field(group: Group, ref: str) -> str:
     return segment.field(int(number)).strip() if segment is not None else ""
 
 
-def write_reference(ctx: Context, target: Target, to: Resource, origin: Origin) -> None:
+def write_reference(ctx: Context, target: Target, to: Resource) -> None:
     """One reference from the context's resource; the same one twice is written once."""
     run = ctx.run
     node, owner = write.locate(ctx, target.hops, 0)
@@ -180,4 +189,4 @@ def write_reference(ctx: Context, target: Target, to: Resource, origin: Origin) 
     if key in run.linked:
         return
     run.linked.add(key)
-    write.attach(ctx, write.place(node, target, {}), to, owner, origin, linked=True)
+    write.attach(ctx, write.place(node, target, {}), to, owner, linked=True)

@@ -14,9 +14,10 @@ from hl7bridge.mapping.access import getter, joiner, reader, tester
 from hl7bridge.mapping.codes import Codes
 from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
 from hl7bridge.mapping.functions import FUNCTIONS
-from hl7bridge.mapping.runtime import Context, Origin, Run
+from hl7bridge.mapping.runtime import Context, Run
 from hl7bridge.mapping.schema import All, Condition, Path, Ref, Row, Table, Valued
 from hl7bridge.mapping.schema import Any as AnyOf
+from hl7bridge.mapping.trace import watched
 from hl7bridge.mapping.write import Target, compile_path
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class RowCompiler:
         self.relative = not absolute and table.kind == "datatype"
 
     def compile(self) -> Apply:
+        """The row as a function; for tracing, one that notes what it does."""
+        apply = self._compile()
+        return watched(self.row, self.table, self.own, self.test, apply) if self.compiler.traced else apply
+
+    def _compile(self) -> Apply:
         row = self.row
         if row.to is not None and row.to.text == "$value":
             return self._value_row()
@@ -73,11 +79,6 @@ class RowCompiler:
         )
         return compile_path(self.compiler.model, self.table.target, path, row.on, extensions)
 
-    def _origin(self, ctx: Context) -> Origin | None:
-        if ctx.run.trace is None:
-            return None
-        return Origin(ctx.source(), self.table.name, str(self.row.place))
-
     def _guard(self, target: Target, body: Apply) -> Apply:
         """Condition, repetition, then the row, then its companions."""
         test, name, source = self.test, self.table.name, self.source
@@ -106,10 +107,9 @@ class RowCompiler:
             else compile_path(self.compiler.model, self.table.target, path)
         )
         constant = CONVERTERS[target.type](_NO_RUN, value)
-        origin = self._origin
 
         def put(ctx: Context) -> None:
-            write.put_primitive(ctx, target, constant, ctx.rep if target.repeats else 0, origin(ctx), content=False)
+            write.put_primitive(ctx, target, constant, ctx.rep if target.repeats else 0, content=False)
 
         return put
 
@@ -191,7 +191,7 @@ class RowCompiler:
         converter: Converter = CONVERTERS[target.type]
         allowed = target.element.codes if target.element is not None else ()
         content = self.row.value is None
-        origin, on_invalid = self._origin, self._on_invalid(target)
+        on_invalid = self._on_invalid(target)
 
         def apply(ctx: Context) -> bool:
             run = ctx.run
@@ -208,7 +208,7 @@ class RowCompiler:
                     if original is None:
                         return False
                     extension = {"url": write.ALTERNATE_CODES, "valueCodeableConcept": original}
-                    write.beside_primitive(ctx, target, extension, rep, origin(ctx))
+                    write.beside_primitive(ctx, target, extension, rep)
                     return True
             try:
                 value = converter(run, value)
@@ -216,7 +216,7 @@ class RowCompiler:
                     raise Invalid("not a code of the required binding")
             except Invalid:
                 return on_invalid(ctx)
-            write.put_primitive(ctx, target, value, rep, origin(ctx), content)
+            write.put_primitive(ctx, target, value, rep, content)
             return True
 
         return apply
@@ -225,7 +225,7 @@ class RowCompiler:
         assert self.row.as_ is not None
         table = self.compiler.datatype(self.row.as_)
         codes, raw, level = self._codes(), self.raw, self._level()
-        origin, on_invalid = self._origin, self._on_invalid(target)
+        on_invalid = self._on_invalid(target)
         strict_here = self.row.invalid is not None
         into = target.into
 
@@ -249,16 +249,16 @@ class RowCompiler:
             if not body:
                 return False
             if into is not None:
-                _put_resource(ctx, target, resource, origin(ctx))
+                _put_resource(ctx, target, resource)
             elif target.name:
-                write.put_complex(ctx, target, body, ctx.rep, origin(ctx))
+                write.put_complex(ctx, target, body, ctx.rep)
             return True
 
         return apply
 
     def _bare_coding(self, target: Target) -> Apply:
         """`codes` without `as` on a Coding or CodeableConcept: the text is the code."""
-        text, codes, origin = self._text(), self._codes(), self._origin
+        text, codes = self._text(), self._codes()
         assert codes is not None
 
         def apply(ctx: Context) -> bool:
@@ -269,7 +269,7 @@ class RowCompiler:
             sent = coding if target.type == "Coding" else {"coding": [coding]}
             body = _coded(codes, ctx.run, target.type, sent)
             if body:
-                write.put_complex(ctx, target, body, ctx.rep, origin(ctx))
+                write.put_complex(ctx, target, body, ctx.rep)
             return bool(body)
 
         return apply
@@ -281,7 +281,7 @@ class RowCompiler:
 
     def _on_invalid(self, target: Target) -> Apply:
         """What follows a value that cannot be converted: the `invalid` path, the row above, or data-absent-reason."""
-        name, source, origin = self.table.name, self.source, self._origin
+        name, source = self.table.name, self.source
         refuge = self.row.invalid
         if refuge is not None:
             text = self._whole()
@@ -292,7 +292,7 @@ class RowCompiler:
                 ctx.run.count("value-invalid", name, source)
                 whole = text(ctx)
                 if whole:
-                    write.put_primitive(ctx, elsewhere, convert(ctx.run, whole), ctx.rep, origin(ctx))
+                    write.put_primitive(ctx, elsewhere, convert(ctx.run, whole), ctx.rep)
                     node = write.locate(ctx, elsewhere.hops, ctx.rep)[0]
                     ctx.run.displaced.append((node, elsewhere.others))
                 return False
@@ -305,7 +305,7 @@ class RowCompiler:
                 raise Invalid("for the row above")
             ctx.run.count("value-invalid", name, source)
             if target.name:
-                write.beside_primitive(ctx, target, dict(absent), ctx.rep, origin(ctx))
+                write.beside_primitive(ctx, target, dict(absent), ctx.rep)
             return False
 
         return say
@@ -332,7 +332,7 @@ def _coded(codes: Codes, run: Run, type: str, body: Body) -> Body:
     return body
 
 
-def _put_resource(ctx: Context, target: Target, made: Resource, origin: Origin | None) -> None:
+def _put_resource(ctx: Context, target: Target, made: Resource) -> None:
     """Puts a reference to a resource just filled; completes the one this context already refers to there."""
     run = ctx.run
     node, owner = write.locate(ctx, target.hops, ctx.rep)
@@ -348,7 +348,7 @@ def _put_resource(ctx: Context, target: Target, made: Resource, origin: Origin |
         return
     if holder is None:
         holder = ctx.slots[key] = write.place(node, target, {})
-    write.attach(ctx, holder, made, owner, origin)
+    write.attach(ctx, holder, made, owner)
 
 
 class _Nothing:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import tzinfo
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hl7bridge.fhir.resource import Body, Reference, Resource
 from hl7bridge.hl7v2.message import Message, Segment
 from hl7bridge.hl7v2.structure import Group
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.trace import Trace
 
 NULL = '""'
 
@@ -26,14 +29,6 @@ class Issue(NamedTuple):
     kind: IssueKind
     table: str
     source: str
-
-
-class Origin(NamedTuple):
-    """Where an element came from: the row's table and place, and the source as text, PID[1]-5[2].1."""
-
-    source: str
-    table: str
-    place: str
 
 
 class Run:
@@ -55,7 +50,7 @@ class Run:
         "zone",
     )
 
-    def __init__(self, message: Message, zone: tzinfo, offset: str | None, trace: bool) -> None:
+    def __init__(self, message: Message, zone: tzinfo, offset: str | None, trace: Trace | None = None) -> None:
         self.message = message
         s = message.separators
         self.separators = (s.component, s.subcomponent)
@@ -69,7 +64,7 @@ class Run:
         self.references: list[Reference] = []
         self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
-        self.trace: dict[tuple[int, str | int], Origin] | None = {} if trace else None
+        self.trace = trace
 
     def valued(self, raw: str) -> bool:
         """Populated: neither empty, nor only separators and blanks, nor the HL7 null `""`."""
@@ -91,6 +86,8 @@ class Run:
 
     def count(self, kind: IssueKind, table: str, source: str) -> None:
         self.issues[Issue(kind, table, source)] += 1
+        if self.trace is not None:
+            self.trace.issue(kind)
 
 
 class Context:
@@ -143,10 +140,3 @@ class Context:
         self.parent = parent
         self.strict = strict
         self.slots: dict[tuple[int, str, str, int], Any] = {}
-
-    def source(self) -> str:
-        """PID[1]-5[2].1.3: what is at hand, for lineage."""
-        if self.parent is None:
-            base = f"{self.segment.id}[{self.segment.occurrence}]"
-            return f"{base}-{self.index}[{self.rep + 1}]" if self.index else base
-        return f"{self.parent.source()}.{self.index}" if self.index else self.parent.source()

@@ -13,7 +13,7 @@ from typing import Any
 
 from hl7bridge.fhir.model import Element, Model
 from hl7bridge.fhir.resource import Body, Reference, Resource
-from hl7bridge.mapping.runtime import Context, Origin
+from hl7bridge.mapping.runtime import Context
 from hl7bridge.mapping.schema import Path, Step
 
 Walk = tuple[Body, Resource]
@@ -70,6 +70,8 @@ def many(name: str, label: str, counts: bool, start: tuple[tuple[str, str], ...]
             else:
                 child = dict(start)
                 node.setdefault(name, []).append(child)
+                if start:
+                    _record(ctx, child, start[0][0], fixed=True)
             ctx.slots[key] = child
         return child, resource
 
@@ -103,7 +105,7 @@ def behind(type: str) -> Hop:
         target = ctx.run.targets.get(id(node))
         if target is None:
             target = Resource(type, ctx.segment.position)
-            attach(ctx, node, target, resource, None)
+            attach(ctx, node, target, resource)
         return target.body, target
 
     return hop
@@ -226,9 +228,7 @@ def place(node: Body, target: Target, value: Body) -> Body:
     return value
 
 
-def put_primitive(
-    ctx: Context, target: Target, value: Any, rep: int, origin: Origin | None, content: bool = True
-) -> None:
+def put_primitive(ctx: Context, target: Target, value: Any, rep: int, content: bool = True) -> None:
     """Puts a converted value. `content`: it came from the message, constants alone make no resource."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = resource.has_content or content
@@ -243,13 +243,13 @@ def put_primitive(
         values[index] = value
         if beside:
             beside.extend([None] * (len(values) - len(beside)))
-        _record(ctx, values, index, origin)
+        _record(ctx, values, index, fixed=not content)
     else:
         node[target.name] = value
-        _record(ctx, node, target.name, origin)
+        _record(ctx, node, target.name, fixed=not content)
 
 
-def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, origin: Origin | None) -> None:
+def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int) -> None:
     """An extension in place of a value: `_status`, or a place in `_category`."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
@@ -260,10 +260,10 @@ def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int, or
     held = carrier.setdefault("extension", [])
     if all(other["url"] != extension["url"] for other in held):
         held.append(extension)
-        _record(ctx, carrier, "extension", origin)
+        _record(ctx, extension, "")
 
 
-def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Origin | None) -> Body:
+def put_complex(ctx: Context, target: Target, value: Body, rep: int) -> Body:
     """Puts a filled element; completes the one this context already made at the same place."""
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
@@ -275,17 +275,15 @@ def put_complex(ctx: Context, target: Target, value: Body, rep: int, origin: Ori
         existing = ctx.slots[key] = place(node, target, value)
     else:
         merge(ctx, existing, value)
-    _record(ctx, node, target.name, origin)
+    _record(ctx, existing, "")
     return existing
 
 
-def attach(
-    ctx: Context, holder: Body, to: Resource, owner: Resource, origin: Origin | None, linked: bool = False
-) -> None:
+def attach(ctx: Context, holder: Body, to: Resource, owner: Resource, linked: bool = False) -> None:
     """Notes who a Reference element means; the reference itself is written when the bundle is laid out."""
     ctx.run.targets[id(holder)] = to
     ctx.run.references.append(Reference(holder, to, owner, linked))
-    _record(ctx, holder, "reference", origin)
+    _record(ctx, holder, "reference")
 
 
 def merge(ctx: Context, into: Body, value: Body) -> None:
@@ -299,10 +297,10 @@ def merge(ctx: Context, into: Body, value: Body) -> None:
             merge(ctx, held, part)
         else:
             into[name] = part
-        if trace is not None and (id(value), name) in trace:
-            trace[(id(into), name)] = trace[(id(value), name)]
+        if trace is not None:
+            trace.moved(value, name, into)
 
 
-def _record(ctx: Context, container: Any, name: str | int, origin: Origin | None) -> None:
-    if origin is not None and ctx.run.trace is not None:
-        ctx.run.trace[(id(container), name)] = origin
+def _record(ctx: Context, container: Any, name: str | int, fixed: bool = False) -> None:
+    if ctx.run.trace is not None:
+        ctx.run.trace.wrote(container, name, fixed)

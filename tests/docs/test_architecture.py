@@ -20,6 +20,7 @@ SANS_IO = [
     "admission",
     "reasons",
     "errors",
+    "lineage",
     "translation",
     "mllp/framing",
     "delivery/answer",
