@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import re
 import secrets
 import time
@@ -137,7 +138,8 @@ class Intake:
         self._observer = observer or IntakeObserver()
         self._clock = clock
         self._zone = zone
-        self._new_id = new_id or _new_id
+        self._new_id = new_id or _ids()
+        self._second, self._now = -1, datetime.fromtimestamp(0, UTC)  # the time that answers bear
         self._translated = translated
         self._delivered = delivered
         self._check = (check or _conformance()) if listener.validate_ != "off" else None
@@ -203,7 +205,7 @@ class Intake:
         parked = admit(header, self.listener, self._events)
         sender = sender_of(header, self.listener)
         fallback = (sender and sender.charset_fallback) or self.listener.charset_fallback
-        message = parse(raw, charset_fallback=fallback)
+        message = parse(raw, charset_fallback=fallback, header=header)
         if self._check is not None:
             await self._validate(raw, header, fallback)
         if self._translated is not None and parked is None and self.listener.ack == "translated":
@@ -280,8 +282,12 @@ class Intake:
         return answer
 
     def _stamp(self) -> ack.Stamp:
-        now = datetime.fromtimestamp(self._clock(), self._zone or UTC)
-        return ack.Stamp(now if self._zone else now.astimezone(), self._new_id())
+        """MSH-7 to the second, which a thousand answers may share, and a MSH-10 of its own."""
+        second = int(self._clock())
+        if second != self._second:
+            now = datetime.fromtimestamp(second, self._zone or UTC)
+            self._second, self._now = second, now if self._zone else now.astimezone()
+        return ack.Stamp(self._now, self._new_id())
 
     def _acknowledged(self, code: str, reason: str, verdict: _Verdict) -> None:
         self._tell(IntakeObserver.acknowledged, code, reason, time.perf_counter() - verdict.started)
@@ -307,9 +313,10 @@ def _conformance() -> Check:
     return conformance.check
 
 
-def _new_id() -> str:
-    """20 characters: what MSH-10 holds in every version."""
-    return secrets.token_hex(10)
+def _ids() -> Callable[[], str]:
+    """Ids of 20 characters, which MSH-10 holds in every version: a random beginning for this start, and a count."""
+    start, count = secrets.token_hex(5), itertools.count(1)
+    return lambda: f"{start}{next(count):010x}"
 
 
 def _header_of_head(head: bytes) -> Header | None:

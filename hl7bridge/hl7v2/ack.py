@@ -27,6 +27,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from hl7bridge.hl7v2.escape import DEFAULT, Separators, escape
@@ -77,12 +78,17 @@ class Stamp:
 
 def mode(header: Header) -> Mode:
     """See the table in the module's text."""
-    accept, application = _word(header.accept_ack), _word(header.application_ack)
+    return _mode(header.accept_ack, header.application_ack, header.version)
+
+
+@lru_cache(maxsize=256)
+def _mode(accept_ack: str, application_ack: str, version: str) -> Mode:
+    accept, application = _word(accept_ack), _word(application_ack)
     if not accept and not application:
         return Mode(False, "AL")
     if accept in ASKED:
         return Mode(True, accept)
-    on_this_connection = version_of(header.version) < SEPARATE_CHANNEL
+    on_this_connection = version_of(version) < SEPARATE_CHANNEL
     if application in ASKED and on_this_connection:
         return Mode(False, application)
     return Mode(True, "NE" if accept == "NE" else "AL")
@@ -169,6 +175,7 @@ def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, sta
     return b"".join((bhs, b"\r", *answers, bts, b"\r"))
 
 
+@lru_cache(maxsize=256)
 def version_of(version: str) -> tuple[int, ...]:
     """MSH-12.1 as numbers to compare; what is no version of HL7 v2 counts as 2.5.1, the most common."""
     if re.fullmatch(r"2(\.[0-9]{1,2}){1,3}", version):
@@ -200,7 +207,7 @@ def _msh(header: Header | None, stamp: Stamp) -> bytes:
         header.sending_facility,
         _when(stamp),
         b"",
-        _message_type(header),
+        _message_type(header.version, header.trigger_event, header.separators.component),
         own,
         header.field(11) or b"P",
         header.field(12) or DEFAULT_VERSION,
@@ -210,9 +217,10 @@ def _msh(header: Header | None, stamp: Stamp) -> bytes:
     return header.separators.field.encode("latin-1").join(fields)
 
 
-def _message_type(header: Header) -> bytes:
+@lru_cache(maxsize=1024)
+def _message_type(named: str, event: str, sign: str) -> bytes:
     """ACK, from 2.2 with the event that is answered, from 2.3.1 with the structure."""
-    version, event, sign = version_of(header.version), header.trigger_event, header.separators.component
+    version = version_of(named)
     if not sign or version < EVENT_IN_MSH9 or not re.fullmatch(r"[A-Z0-9]{1,5}", event):
         return b"ACK"
     parts = ("ACK", event, "ACK") if version >= STRUCTURE_IN_MSH9 else ("ACK", event)
@@ -220,7 +228,12 @@ def _message_type(header: Header) -> bytes:
 
 
 def _when(stamp: Stamp) -> bytes:
-    return stamp.now.strftime("%Y%m%d%H%M%S%z").encode("ascii")
+    return _written(stamp.now)
+
+
+@lru_cache(maxsize=16)  # the answers of one second share their time
+def _written(now: datetime) -> bytes:
+    return now.strftime("%Y%m%d%H%M%S%z").encode("ascii")
 
 
 def _old_location(location: str | None, named: tuple[str, ...], separators: Separators) -> str:

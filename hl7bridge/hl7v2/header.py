@@ -22,15 +22,39 @@ _MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf[ \t]*+)?(MSH)", re.IGNO
 
 
 class Header:
-    """The fields of the first MSH. Bytes are as sent; text is for choosing what to do, upper case where codes are."""
+    """The fields of the first MSH. Bytes are as sent; text is for choosing what to do, upper case where codes are.
 
-    __slots__ = ("_evn_event", "_fields", "is_ack", "separators")
+    message_code, trigger_event, structure: MSH-9.1 ADT, MSH-9.2 A01 (where it is empty EVN-1, and R01 for an ORU of a
+    version that had no other), MSH-9.3 as the sender has it, for display only. processing_id: MSH-11.1 P, T or D.
+    version: MSH-12.1. accept_ack, application_ack: MSH-15, MSH-16: AL, NE, ER, SU or empty. is_ack: the message holds
+    an MSA segment.
+    """
 
-    def __init__(self, fields: list[bytes], separators: Separators, is_ack: bool, evn_event: bytes) -> None:
+    __slots__ = (
+        "_fields",
+        "accept_ack",
+        "application_ack",
+        "is_ack",
+        "message_code",
+        "processing_id",
+        "separators",
+        "structure",
+        "trigger_event",
+        "version",
+    )
+
+    def __init__(self, fields: list[bytes], separators: Separators, is_ack: bool) -> None:
         self._fields = fields
-        self._evn_event = evn_event
         self.separators = separators
-        self.is_ack = is_ack  # the message holds an MSA segment: it must not be acknowledged
+        self.is_ack = is_ack
+        self.message_code, self.trigger_event, self.structure = (*self._codes(9), "", "")[:3]
+        self.processing_id = self._codes(11)[0]
+        self.version = self._codes(12)[0]
+        self.accept_ack = self._codes(15)[0]
+        self.application_ack = self._codes(16)[0]
+
+    def _codes(self, number: int) -> list[str]:
+        return _codes(self._fields[number], self.separators) if number < len(self._fields) else [""]
 
     def field(self, number: int) -> bytes:
         """MSH-<number> as sent, b"" when it is missing. 1 is the field separator, 2 the encoding characters."""
@@ -62,36 +86,8 @@ class Header:
         return self.field(7)
 
     @property
-    def message_code(self) -> str:
-        """MSH-9.1: ADT."""
-        return self._code(self.field(9), 1)
-
-    @property
-    def trigger_event(self) -> str:
-        """MSH-9.2: A01; where it is empty EVN-1, and R01 for an ORU of a version that had no other."""
-        event = self._code(self.field(9), 2) or self._code(self._evn_event, 1)
-        if not event and self.message_code == "ORU" and self.version in ("", "2.1", "2.2"):
-            return "R01"
-        return event
-
-    @property
-    def structure(self) -> str:
-        """MSH-9.3 as the sender has it. For display only."""
-        return self._code(self.field(9), 3)
-
-    @property
     def control_id(self) -> bytes:
         return self.field(10)
-
-    @property
-    def processing_id(self) -> str:
-        """MSH-11.1: P, T or D."""
-        return self._code(self.field(11), 1)
-
-    @property
-    def version(self) -> str:
-        """MSH-12.1: 2.5.1."""
-        return self._code(self.field(12), 1)
 
     @property
     def sequence_number(self) -> bytes:
@@ -102,30 +98,21 @@ class Header:
         return self.field(14)
 
     @property
-    def accept_ack(self) -> str:
-        """MSH-15: AL, NE, ER, SU or empty."""
-        return self._code(self.field(15), 1)
-
-    @property
-    def application_ack(self) -> str:
-        """MSH-16: AL, NE, ER, SU or empty."""
-        return self._code(self.field(16), 1)
-
-    @property
     def charsets(self) -> tuple[str, ...]:
         """The repetitions of MSH-18, blanks trimmed; an empty one (the default set) keeps its place."""
         field = self.field(18)
         return tuple(map(str.strip, self.separators.repetitions(field.decode("ascii", "backslashreplace"))))
 
-    def _code(self, field: bytes, component: int) -> str:
-        if not field:
-            return ""
-        first = self.separators.repetitions(field.decode("ascii", "backslashreplace"))[0]
-        parts = self.separators.components(first)
-        return parts[component - 1].strip().upper() if component <= len(parts) else ""
-
     def __repr__(self) -> str:
         return "<Header>"  # MSH may hold names of people and places
+
+
+def _codes(field: bytes, separators: Separators) -> list[str]:
+    """The components of the first repetition, as codes are compared; at least one."""
+    if not field:
+        return [""]
+    first = separators.repetitions(field.decode("ascii", "backslashreplace"))[0]
+    return [part.strip().upper() for part in separators.components(first)]
 
 
 def read_header(raw: bytes) -> Header:
@@ -149,9 +136,12 @@ def read_header(raw: bytes) -> Header:
     fields = line.split(separator) if separator else [line]
     separators = read_separators(separator, fields[1] if len(fields) > 1 else b"")
     fields.insert(1, separator)
-    header = Header(fields, separators, _holds_msa(raw, end, separator), b"")
-    if not header.trigger_event and (found := _field_one(raw, b"EVN", separator)):
-        return Header(fields, separators, header.is_ack, found[1])
+    header = Header(fields, separators, _holds_msa(raw, end, separator))
+    if not header.trigger_event:
+        found = _field_one(raw, b"EVN", separator)
+        event = _codes(found[1], separators)[0] if found else ""
+        old = header.message_code == "ORU" and header.version in ("", "2.1", "2.2")
+        header.trigger_event = event or ("R01" if old else "")
     return header
 
 

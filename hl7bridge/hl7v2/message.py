@@ -146,13 +146,13 @@ class Message:
         return f"<Message of {len(self.segments)} segments>"
 
 
-def parse(raw: bytes, *, charset_fallback: str | None = None) -> Message:
-    """One message, without its MLLP frame, from its bytes.
+def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | None = None) -> Message:
+    """One message, without its MLLP frame, from its bytes. header: of these bytes, where it was read already.
 
     Raises PeerError: UNPARSABLE (MSH is not first, has no usable separators, or there are two), CHARSET; ValueError for
     a `charset_fallback` that is needed and is no character set.
     """
-    header = read_header(raw)
+    header = header or read_header(raw)
     text, codec, deviation = decode(raw, header.charsets, charset_fallback)
     if not text.startswith("MSH"):
         text = text.lstrip(_BLANKS)
