@@ -75,8 +75,8 @@ class Why:
 class Fate:
     """What became of one populated leaf of the message.
 
-    source: PID[1]-5[1].1; at: its position; to: elements it went to; rows: places of the rows that read it; why: when
-    `to` is empty, the reasons, the most telling first.
+    source: PID[1]-5[1].1; at: its position; to: elements it went to; rows: places of the rows that read it, from the
+    segment table down; why: when `to` is empty, the reasons, the most telling first.
     """
 
     source: str
@@ -128,11 +128,7 @@ class Elements:
             segment = mark.by.segment
             return Line(path, f"{segment.id}[{segment.occurrence}]", mark.by.table, mark.by.place, kind="link")
         step = mark.by
-        via: list[str] = []
-        above = step.above
-        while above is not None:
-            via.insert(0, str(above.row.place))
-            above = above.above
+        *via, _ = _chain(step)
         parts = [] if mark.fixed else [*step.reads, *step.whole]
         source = " + ".join(self._named(at) for at in parts) if step.row.concat and parts else self._named(step.at)
         codes = "" if mark.fixed else step.row.codes or ""
@@ -151,6 +147,11 @@ def position_text(segment: Segment, at: Position) -> str:
     if len(at) > 2:
         text += f"[{at[2]}]"
     return text + "".join(f".{number}" for number in at[3:])
+
+
+def _chain(step: Step) -> list[str]:
+    """The places of the rows that led to a row, the segment table's first, and its own."""
+    return [*(_chain(step.above) if step.above is not None else ()), str(step.row.place)]
 
 
 def _segments(trace: Trace) -> dict[int, Segment]:
@@ -184,7 +185,7 @@ class Fields:
     def fate(self, segment: Segment, at: Position, source: str) -> Fate:
         readers = [step for length in range(2, len(at) + 1) for step in self._reads.get(at[:length], ())]
         to = dict.fromkeys(path for step in readers if step.fate == "written" for path in self._written(step))
-        rows = dict.fromkeys(str(step.row.place) for step in readers)
+        rows = dict.fromkeys(place for step in readers for place in _chain(step))
         if at in self._asked:
             rows.setdefault(str(self._asked[at].place))
         if to:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("hl7bridge.cli.serve", "serve", "Run the daemon: listen, journal, translate, deliver."),
     "send": ("hl7bridge.cli.send", "send", "Send HL7 files over MLLP and check each answer."),
     "translate": ("hl7bridge.cli.translate", "command", "Turn HL7 files into FHIR bundles, without a daemon."),
+    "explain": ("hl7bridge.cli.explain", "command", "Where each element came from, where each field went."),
     "validate": ("hl7bridge.cli.validate", "validate", "Check HL7 files against HL7 itself."),
     "mappings": ("hl7bridge.cli.mappings", "mappings", "Check and test the mapping tables."),
     "messages": ("hl7bridge.cli.messages", "messages", "Look into the journal."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import tzinfo
 from pathlib import Path
 
 import click
@@ -17,6 +18,24 @@ from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.translation import Translation, translate
 
 STDIN = "-"
+TABLES = click.option(
+    "--tables",
+    "folders",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Tables laid over the shipped ones; repeatable.",
+)
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of mappings/options.yaml."
+)
+ZONE = click.option(
+    "--zone",
+    metavar="NAME",
+    help="Zone of times without an offset (Europe/Vienna); default: the tables' time-zone option.",
+)
+CHARSET = click.option(
+    "--charset", metavar="CODEC", help="For bytes that do not fit what MSH-18 declares, e.g. cp1252."
+)
 
 
 @click.command()
@@ -24,20 +43,10 @@ STDIN = "-"
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Write DIR/<stem>.json, <stem>-2.json …"
 )
-@click.option(
-    "--tables",
-    "folders",
-    multiple=True,
-    type=click.Path(exists=True, file_okay=False),
-    help="Tables laid over the shipped ones; repeatable.",
-)
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of mappings/options.yaml.")
-@click.option(
-    "--zone",
-    metavar="NAME",
-    help="Zone of times without an offset (Europe/Vienna); default: the tables' time-zone option.",
-)
-@click.option("--charset", metavar="CODEC", help="For bytes that do not fit what MSH-18 declares, e.g. cp1252.")
+@TABLES
+@SET
+@ZONE
+@CHARSET
 @click.option("--strict", is_flag=True, help="Also check each bundle with the models of fhir.resources (slow).")
 @click.option("--pretty", is_flag=True, help="Indented JSON.")
 def command(
@@ -66,7 +75,7 @@ def command(
     on.
     Exit codes: 0 all translated, 1 some failed, 2 wrong usage, 3 the tables do not load.
     """
-    mappings = load_mappings(*folders, settings=dict(_setting(s) for s in settings))
+    mappings = load_mappings(*folders, settings=settings_of(settings))
     job = _Job(mappings, output, zone, charset, strict, pretty)
     files = list(_files(paths))
     with click.progressbar(files, label="translating", file=sys.stderr, hidden=output is None or len(files) < 2) as bar:
@@ -80,10 +89,7 @@ class _Job:
         self, mappings: Mappings, output: Path | None, zone: str | None, charset: str | None, strict: bool, pretty: bool
     ) -> None:
         self.mappings, self.output, self.charset, self.strict = mappings, output, charset, strict
-        try:
-            self.zone = zones.named(zone) if zone else None
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--zone") from None
+        self.zone = zone_of(zone)
         self.pretty = pretty
         self.translated = self.failed = 0
         self.written: dict[str, str] = {}
@@ -165,6 +171,19 @@ def _files(paths: tuple[str, ...]) -> Iterator[str]:
             yield from sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and not p.name.startswith("."))
         else:
             yield path
+
+
+def zone_of(name: str | None) -> tzinfo | None:
+    """What --zone names. Raises BadParameter."""
+    try:
+        return zones.named(name) if name else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--zone") from None
+
+
+def settings_of(texts: tuple[str, ...]) -> dict[str, str]:
+    """What --set says, by option. Raises BadParameter."""
+    return dict(_setting(text) for text in texts)
 
 
 def _setting(text: str) -> tuple[str, str]:
