@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hl7bridge.cli.conformance import conformance
 from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
 
 FOLDERS = click.argument(
@@ -27,6 +28,9 @@ def mappings() -> None:
       hl7bridge mappings check sites/north
       hl7bridge mappings test sites/north
     """
+
+
+mappings.add_command(conformance)
 
 
 @mappings.command()

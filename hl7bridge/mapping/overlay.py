@@ -30,7 +30,7 @@ def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
     elif over.folder == "shared":
         node = _tables(base.node, over.node, str)
     elif over.folder == "codes":
-        node = _words(base.node, over.node, {"map": _by_key})
+        node = _words(base.node, over.node, {"map": _by_key, "unmapped": _by_key, "deviations": _by_key})
     elif over.stem == "identity":
         node = _words(base.node, over.node, dict.fromkeys(over.node.entries, _by_key))
     else:
@@ -55,7 +55,7 @@ def _by_key(base: Fields, over: Fields) -> Fields:
 
 def _tables(base: Fields, over: Fields, unit: Callable[[str], str]) -> Fields:
     """A table with `rows` and `unmapped`, which exclude each other by unit, and `examples`, replaced by name."""
-    merged = _words(base, over, {})
+    merged = _words(base, over, {"deviations": _by_key})
     entries = dict(merged.entries)
     rows, unmapped = _fields(over, "rows"), _fields(over, "unmapped")
     said = {unit(key) for key in (*rows, *unmapped)}

@@ -6,6 +6,7 @@ table exist, fit and agree is the checker's question.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from hl7bridge.mapping.paths import Malformed, parse_concat, parse_extension, pa
 from hl7bridge.mapping.schema import (
     Condition,
     Example,
+    GuideNote,
     OptionTest,
     OptionValue,
     Path,
@@ -26,11 +28,12 @@ from hl7bridge.mapping.schema import (
 )
 from hl7bridge.mapping.source import Fields, Items, Mistakes, Node, SourceFile, Text
 
-TABLE_WORDS = ("table", "rows", "unmapped", "examples", "note")
+TABLE_WORDS = ("table", "rows", "unmapped", "deviations", "examples", "note")
 ROW_WORDS = (
     "to as codes value concat set extension on when option apply invalid note".split()  # noqa: SIM905
 )
 EXAMPLE_WORDS = ("name", "given", "expect", "options")
+_GUIDE_ROWS = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*(?:\[[A-Za-z0-9_.-]+\])?)#\d+(?:\.ref\d+|-#?\d+)?")
 _VALUE_WORDS = ("as", "value", "concat", "apply")
 
 T = TypeVar("T")
@@ -89,6 +92,28 @@ class Reader:
         if fields is None:
             return {}
         return {key: (place, self.string(value, f"the reason for {key}")) for key, place, value in fields}
+
+    def unmapped(self, node: Node | None) -> tuple[dict[str, tuple[Place, str]], dict[str, tuple[Place, str]]]:
+        """The reasons by field or segment, and those by rows of the guide (`PID[Patient]#36`)."""
+        every = self.reasons(node, "`unmapped`")
+        rows = {key: said for key, said in every.items() if "#" in key}
+        return {key: said for key, said in every.items() if key not in rows}, rows
+
+    def guide(
+        self, name: str, unmapped: dict[str, tuple[Place, str]], deviations: Node | None
+    ) -> tuple[GuideNote, ...]:
+        """What a table says of the guide's rows: those of the map that has its name, or without one, of messages."""
+        said = [(rows, at, why, True) for rows, (at, why) in unmapped.items()]
+        said += [(rows, at, why, False) for rows, (at, why) in self.reasons(deviations, "`deviations`").items()]
+        for rows, at, _, _ in said:
+            for one in rows.split():
+                match = _GUIDE_ROWS.fullmatch(one)
+                if match is None:
+                    like = name or "ADT_A01"
+                    self.mistakes.add(at, f"{one!r} names no row of the guide, like {like}#5 or {like}#5-#7")
+                elif name and match[1].replace("[", "-").replace("]", "") != name:
+                    self.mistakes.add(at, f"{one!r}: {match[1]} is another map of the guide than {name}")
+        return tuple(GuideNote(*each) for each in ((rows, why, at, no) for rows, at, why, no in said))
 
     def parse(self, text: Text | None, parser: Callable[[str], T], what: str) -> T | None:
         """What a parser makes of a text; its mistake is named at the character where it is."""
@@ -150,7 +175,7 @@ class TableReader(Reader):
         rows = self.fields(node.get("rows"), "`rows`")
         if "rows" not in node.entries:
             self.mistakes.add(node.place, "the word `rows` is missing")
-        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
+        unmapped, unwritten = self.unmapped(node.get("unmapped"))
         return Table(
             name=name,
             kind="segment" if file.folder == "segments" else "datatype",
@@ -162,6 +187,7 @@ class TableReader(Reader):
             unmapped_places={key: at for key, (at, _) in unmapped.items()},
             examples=tuple(self._examples(node.get("examples"))),
             place=node.place,
+            guide=self.guide(name, unwritten, node.get("deviations")),
         )
 
     def _rows(self, rows: Fields) -> Iterator[Row]:

@@ -17,8 +17,8 @@ from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTable, Use
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 
-MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "unmapped", "note")
-SHARED_WORDS = ("shared", "rows", "unmapped", "note")
+MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "unmapped", "deviations", "note")
+SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
 USE_WORDS = ("use", "into", "link", "when", "option", "note")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}_[A-Z0-9]{3}")
 _EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -31,7 +31,7 @@ class MessageReader(Reader):
         node = file.node
         self.words(node, SHARED_WORDS, "a shared table")
         rows = self.fields(node.get("rows"), "`rows`")
-        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
+        unmapped, unwritten = self.unmapped(node.get("unmapped"))
         self._one_spelling({**{key: at for key, at, _ in rows or ()}, **{key: at for key, (at, _) in unmapped.items()}})
         return SharedTable(
             name=self.named(file, "shared"),
@@ -39,6 +39,7 @@ class MessageReader(Reader):
             place=node.place,
             unmapped={key: why for key, (_, why) in unmapped.items()},
             unmapped_places={key: at for key, (at, _) in unmapped.items()},
+            guide=self.guide("", unwritten, node.get("deviations")),
         )
 
     def _one_spelling(self, keys: Mapping[str, Place]) -> None:
@@ -60,7 +61,7 @@ class MessageReader(Reader):
         structure = self.text(node.get("structure"), "`structure`")
         parsed = self._structure(structure)
         rows = self.fields(node.get("rows"), "`rows`")
-        unmapped = self.reasons(node.get("unmapped"), "`unmapped`")
+        unmapped, unwritten = self.unmapped(node.get("unmapped"))
         full = {self._resolve(parsed, key, at) or key: (at, why) for key, (at, why) in unmapped.items()}
         table = MessageTable(
             name=name,
@@ -71,6 +72,7 @@ class MessageReader(Reader):
             place=node.place,
             unmapped={key: why for key, (_, why) in full.items()},
             unmapped_places={key: at for key, (at, _) in full.items()},
+            guide=self.guide(name, unwritten, node.get("deviations")),
         )
         shares = [name for name in self._shares(node.get("shares"), shared) if parsed is not None]
         return _with_shared(table, Structure(table.structure), [shared[name] for name in shares]) if shares else table

@@ -9,9 +9,9 @@ from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import Code, CodeTable, Identity, Option, Place
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 
-CODES_WORDS = ("codes", "v2-table", "system", "map", "otherwise", "note")
+CODES_WORDS = ("codes", "v2-table", "system", "map", "otherwise", "unmapped", "deviations", "note")
 CODE_WORDS = ("code", "system", "display")
-OPTION_WORDS = ("default", "values", "says")
+OPTION_WORDS = ("default", "values", "says", "decides")
 IDENTITY_WORDS = ("prefer", "unique", "owners", "collapse", "note")
 OTHERWISE = ("keep", "drop", "error")
 
@@ -39,7 +39,17 @@ class SiteReader(Reader):
             place=node.place,
             places={key: place for key, place, _ in fields} if fields else {},
             otherwise_place=otherwise.place if otherwise else None,
+            guide=self.guide(name, self._unwritten(node.get("unmapped")), node.get("deviations")),
         )
+
+    def _unwritten(self, node: Node | None) -> dict[str, tuple[Place, str]]:
+        """Rows of the guide the table leaves out; a code that is not in `map` needs no word: `otherwise` speaks."""
+        codes, rows = self.unmapped(node)
+        for key, (place, _) in codes.items():
+            self.mistakes.add(
+                place, f"`unmapped` of a code table holds rows of the guide, not the code {key!r}: see `otherwise`"
+            )
+        return rows
 
     def _looks_like(self, text: Text, words: tuple[str, ...]) -> bool:
         """`otherwise: kep` is a misspelt word rather than a code; a code is hardly ever so alike."""
@@ -86,6 +96,7 @@ class SiteReader(Reader):
                 else (),
                 says=self.string(fields.get("says"), "`says`"),
                 place=place,
+                decides=self._list(fields, "decides"),
             )
         settings = self.fields(file.node.get("set"), "`set`")
         return found, {key: (place, self._setting(value, key)) for key, place, value in settings or ()}

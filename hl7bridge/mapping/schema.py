@@ -185,6 +185,19 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class GuideNote:
+    """What a table says of rows of the HL7 v2-to-FHIR guide: written otherwise than there, or (`unmapped`) not at all.
+
+    `rows`: the text that names them, `PID[Patient]#58-#60`; `reason`: why.
+    """
+
+    rows: str
+    reason: str
+    place: Place
+    unmapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A segment table (PID-Patient) or a data type table (XPN-HumanName, HD-uri).
 
@@ -202,6 +215,7 @@ class Table:
     examples: Sequence[Example]
     place: Place
     unmapped_places: Mapping[str, Place] = field(default_factory=dict)
+    guide: tuple[GuideNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +267,7 @@ class MessageTable:
     unmapped: Mapping[str, str] = field(default_factory=dict)  # segments the structure names and nothing reads
     unmapped_places: Mapping[str, Place] = field(default_factory=dict)
     shares: tuple[str, ...] = ()  # the shared tables whose rows are among `uses`
+    guide: tuple[GuideNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +282,7 @@ class SharedTable:
     place: Place
     unmapped: Mapping[str, str] = field(default_factory=dict)
     unmapped_places: Mapping[str, Place] = field(default_factory=dict)
+    guide: tuple[GuideNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +306,7 @@ class CodeTable:
     place: Place
     places: Mapping[str, Place] = field(default_factory=dict)
     otherwise_place: Place | None = None
+    guide: tuple[GuideNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +318,7 @@ class Option:
     values: tuple[str, ...]  # empty: any text
     says: str
     place: Place
+    decides: tuple[str, ...] = ()  # rows of the guide it decides where no row asks for it by name
 
 
 @dataclass(frozen=True, slots=True)
