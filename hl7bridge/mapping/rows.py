@@ -13,6 +13,7 @@ from hl7bridge.mapping import write
 from hl7bridge.mapping.access import getter, joiner, reader, tester
 from hl7bridge.mapping.codes import Codes
 from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
+from hl7bridge.mapping.erase import erasures, governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.runtime import Context, Run
 from hl7bridge.mapping.schema import All, Condition, Path, Ref, Row, Table, Valued
@@ -45,6 +46,8 @@ class RowCompiler:
 
     def _compile(self) -> Apply:
         row = self.row
+        if row.remove:
+            return self._removal()
         if row.to is not None and row.to.text == "$value":
             return self._value_row()
         target = self._target(row.to, row)
@@ -84,6 +87,7 @@ class RowCompiler:
         test, name, source = self.test, self.table.name, self.source
         companions = tuple(self._companion(path, self.compiler.setting(value)) for path, value in self.row.set_)
         repeats = target.repeats
+        fills, governed = self._fills()
 
         def apply(ctx: Context) -> bool:
             if not test(ctx):
@@ -92,13 +96,26 @@ class RowCompiler:
                 if ctx.run.valued(ctx.text):
                     ctx.run.count("repetition-dropped", name, source)
                 return False
+            there = fills and write.holds(ctx.resource.body, governed)
             if not body(ctx):
                 return False
             for companion in companions:
                 companion(ctx)
+            if fills and not there:
+                ctx.resource.fillers.add(governed)
+            elif governed and ctx.resource.fillers:
+                ctx.resource.fillers.discard(governed)
             return True
 
         return apply
+
+    def _fills(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether the row only fills what FHIR requires, and which element of the resource it writes."""
+        row = self.row
+        if self.table.kind != "segment" or row.extension:
+            return False, ()
+        constant = self.compiler.setting(row.value) if row.value is not None else ""
+        return only_fills(row, constant), governed(self.compiler.model, self.table, row.to)
 
     def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
         target = (
@@ -166,6 +183,21 @@ class RowCompiler:
         """The component before the row's own: ED.4 names the encoding of ED.5."""
         source = self.row.source
         return Ref(source.root, (*source.parts[:-1], source.parts[-1] - 1))
+
+    def _removal(self) -> Apply:
+        """`remove: yes`: nothing is written, and what is there goes."""
+        test = self.test
+        gone = tuple(
+            erasure._replace(said=True)
+            for erasure in erasures(self.compiler.model, self.compiler.tables, self.table, [self.row])
+        )
+
+        def apply(ctx: Context) -> bool:
+            if test(ctx):
+                ctx.resource.erased += gone
+            return False
+
+        return apply
 
     # -- the three kinds of row -----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Otherwise = str  # "keep" | "drop" | "error" | a code
+Write = Literal["", "create", "patch", "replace", "delete"]  # "": as identity.yaml says
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -170,6 +171,7 @@ class Row:
     option: OptionTest | None = None
     apply: str | None = None  # a built-in function by name
     invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
+    remove: bool = False  # `to` is taken away instead of written
     note: str = ""
 
 
@@ -251,6 +253,7 @@ class Use:
     when: Condition | None = None
     when_text: str = ""
     option: OptionTest | None = None
+    write: Write = ""
     note: str = ""
 
 
@@ -327,7 +330,8 @@ class Identity:
 
     `prefer`: identifier type codes (table 0203) in order, "*" for any identifier with a system. `unique`: paths whose
     values make a resource without such an identifier the same thing (empty: one for each message). `owners`: message
-    codes whose word replaces what the server has; every other message only creates what is not there.
+    codes and events whose word replaces what the server has; `patchers`: those that change only what they say; every
+    other message only creates what is not there. `keys`: what tells the parts of a list apart when it is patched.
     """
 
     type: str
@@ -336,6 +340,8 @@ class Identity:
     owners: tuple[str, ...]
     collapse: str  # a reference that stands in for a resource without content of its own; "" for none
     place: Place
+    patchers: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

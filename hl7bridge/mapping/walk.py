@@ -33,7 +33,7 @@ class Landing:
         return self.element.name if self.element else self.type
 
 
-def did_you_mean(wrong: str, known: Mapping[str, object] | tuple[str, ...] | frozenset[str]) -> str:
+def did_you_mean(wrong: str, known: Mapping[str, object] | tuple[str, ...] | list[str] | frozenset[str]) -> str:
     """`; did you mean 'name'?`, or nothing where no known word is alike."""
     meant = closest(wrong, known)
     return f"; did you mean {meant!r}?" if meant else ""

@@ -212,6 +212,14 @@ class _Walker:
         )
 
 
+def holds(body: Body, path: Sequence[str]) -> bool:
+    """Whether something stands at a path already, or beside it."""
+    node: Any = body
+    for name in path[:-1]:
+        node = node.get(name, {})
+    return bool(path) and (path[-1] in node or "_" + path[-1] in node)
+
+
 def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:
     """The key of the instance a target means in a body; an element that occurs once has one, whatever its label."""
     if target.many:
