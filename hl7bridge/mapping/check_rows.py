@@ -9,7 +9,7 @@ from hl7bridge.mapping.check_refs import RefCheck
 from hl7bridge.mapping.check_values import ValueCheck
 from hl7bridge.mapping.erase import erasures
 from hl7bridge.mapping.functions import FUNCTIONS
-from hl7bridge.mapping.paths import Malformed, parse_ref
+from hl7bridge.mapping.paths import ANOTHER, Malformed, parse_ref
 from hl7bridge.mapping.schema import OptionTest, OptionValue, Path, Place, Row, Table, TableSet, is_segment_name
 from hl7bridge.mapping.source import Mistakes
 from hl7bridge.mapping.walk import Landing, Walker, article, did_you_mean, listed
@@ -178,6 +178,11 @@ class RowCheck:
 
     def _landing(self, table: Table, row: Row, to: Path) -> Landing | None:
         primitive = self.model.is_primitive(table.target)
+        if to.another and table.kind == "segment":
+            self.mistakes.add(
+                to.place, f"{ANOTHER} is for data type tables: a further instance here has a label, like name#called"
+            )
+            return None
         if to.text == "$value" and not primitive:
             self.mistakes.add(
                 to.place, f"$value is for tables that give a primitive, and {table.name} gives {article(table.target)}"

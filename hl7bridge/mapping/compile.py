@@ -137,7 +137,10 @@ class DatatypeTable:
         self.name, self.type, self.primitive = table.name, table.target, primitive
         self.fields: tuple[Field, ...] = ()
 
-    def fill(self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool) -> None:
+    def fill(
+        self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
+    ) -> dict[str, Body]:
+        """Fills `target`; gives the further instances that rows with `$another` made, by label."""
         ctx = self._context(parent, raw, level, target, resource, strict)
         parts = ctx.parts
         count = len(parts)
@@ -148,6 +151,7 @@ class DatatypeTable:
             rows = field.rows if part and part != NULL else field.absent
             for apply in rows:
                 apply(ctx)
+        return ctx.others
 
     def text(self, parent: Context, raw: str, level: int) -> str:
         holder: Body = {}

@@ -6,6 +6,7 @@ Sans-IO. Everything that does not depend on the message is decided here, once, w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.resource import Body, Resource
@@ -163,6 +164,8 @@ class RowCompiler:
         if name == "text":
             return self._whole()
         function = FUNCTIONS[name]
+        if name == "samples":
+            return self._samples()
         raw, level = self.raw, self._level()
         if name == "identifier-system":
 
@@ -178,6 +181,16 @@ class RowCompiler:
             encoding = reader(self._before(), self.table, self.own)
             return lambda ctx: function(data, encoding(ctx)) if (data := text(ctx)) else ""
         return lambda ctx: function(said) if (said := text(ctx)) else ""
+
+    def _samples(self) -> Text:
+        """All components of the value, texts as they are, to the function."""
+        raw, level = self.raw, self._level()
+
+        def values(ctx: Context) -> str:
+            depth = level(ctx)
+            return FUNCTIONS["samples"]("\n".join(ctx.run.leaf(p, depth + 1) for p in ctx.run.split(raw(ctx), depth)))
+
+        return values
 
     def _before(self) -> Ref:
         """The component before the row's own: ED.4 names the encoding of ED.5."""
@@ -260,6 +273,7 @@ class RowCompiler:
         on_invalid = self._on_invalid(target)
         strict_here = self.row.invalid is not None
         into = target.into
+        place_others = self._others(target, codes)
 
         def apply(ctx: Context) -> bool:
             run = ctx.run
@@ -270,7 +284,7 @@ class RowCompiler:
             body: Body = resource.body if into is not None else {} if target.name else ctx.target
             mark = len(run.references)
             try:
-                table.fill(ctx, text, level(ctx), body, resource, strict_here or ctx.strict)
+                others = table.fill(ctx, text, level(ctx), body, resource, strict_here or ctx.strict)
             except Invalid:
                 if not strict_here:
                     raise
@@ -278,15 +292,32 @@ class RowCompiler:
                 return on_invalid(ctx)
             if codes is not None:
                 body = _coded(codes, run, target.type, body)
-            if not body:
-                return False
-            if into is not None:
+            if body and into is not None:
                 _put_resource(ctx, target, resource)
-            elif target.name:
+            elif body and target.name:
                 write.put_complex(ctx, target, body, ctx.rep)
-            return True
+            if others:
+                place_others(ctx, others)
+            return bool(body or others)
 
         return apply
+
+    def _others(self, target: Target, codes: Codes | None) -> Callable[[Context, dict[str, Body]], None]:
+        """Places what `$another` made: beside the element where it may repeat, else it is counted as dropped."""
+        name, source = self.table.name, self.source
+
+        def put(ctx: Context, others: dict[str, Body]) -> None:
+            if not target.name:
+                ctx.others.update(others)
+                return
+            for label, body in others.items():
+                if not target.many or target.into is not None:
+                    ctx.run.count("repetition-dropped", name, source)
+                    continue
+                coded = _coded(codes, ctx.run, target.type, body) if codes is not None else body
+                write.put_complex(ctx, replace(target, label=f"{target.label}/{label}"), coded, ctx.rep)
+
+        return put
 
     def _bare_coding(self, target: Target) -> Apply:
         """`codes` without `as` on a Coding or CodeableConcept: the text is the code."""

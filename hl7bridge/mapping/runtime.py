@@ -113,6 +113,7 @@ class Context:
         "group",
         "index",
         "level",
+        "others",
         "parent",
         "parts",
         "rep",
@@ -151,3 +152,4 @@ class Context:
         self.parent = parent
         self.strict = strict
         self.slots: dict[tuple[int, str, str, int], Any] = {}
+        self.others: dict[str, Body] = {}  # further instances of what the table fills, by label

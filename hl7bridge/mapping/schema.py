@@ -122,11 +122,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Where a row writes. `steps` is empty for `$this` (the resource or element itself) and `$value` (a primitive)."""
+    """Where a row writes. `steps` is empty for `$this` (the resource or element itself) and `$value` (a primitive).
+
+    `another`: the label of a further instance of what the table fills, where `steps` starts: `$another#called.given`.
+    """
 
     text: str
     steps: tuple[Step, ...]
     place: Place
+    another: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,15 @@ def beside_one_of_many(name: str, label: str, counts: bool) -> Hop:
     return hop
 
 
+def another(label: str) -> Hop:
+    """From what a data type table fills to a further instance of it, placed by the row that applies the table."""
+
+    def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
+        return ctx.others.setdefault(label, {}), resource
+
+    return hop
+
+
 def behind(type: str) -> Hop:
     """From a Reference element to the body of the resource it leads to."""
 
@@ -127,6 +136,9 @@ def compile_path(
 ) -> Target:
     """The Target of a row whose table's target type is `root`: first `on`, then the extensions, then `to`."""
     walker = _Walker(model, root, starred((*(on.steps if on else ()), *(path.steps if path else ()))))
+    start = on or path
+    if start is not None and start.another:
+        walker.hops.append(another(start.another))
     if on is not None:
         walker.steps(on.steps)
         walker.enter_primitive()
