@@ -17,10 +17,10 @@ HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
 PACKAGING := setup.cfg pyproject.toml constraints.txt README.md
 
-.PHONY: help run install test lint format bench docs servers clean
+.PHONY: help run install test validate-feed lint format bench docs servers clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## install into .venv and start the daemon: MLLP on 6661, health and metrics on 9661
 	@exec $(VENV)/bin/hl7bridge $(ARGS) serve
@@ -29,6 +29,10 @@ install: $(VENV)/.installed ## make .venv with hl7bridge in it
 
 test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some)
 	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest $(TESTS) $(ARGS)
+
+validate-feed: $(VENV)/.installed $(VENV)/.test-tools servers ## judge every bundle of a feed (FEED=file.hl7[.xz]) by the official validator
+	@test -n "$(FEED)" || { echo "say which: make validate-feed FEED=feed.hl7.xz" >&2; exit 1; }
+	@FEED='$(abspath $(FEED))' HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest tests/servers/test_valid_bundles.py -k named_feed $(ARGS)
 
 lint: $(VENV)/.installed $(VENV)/.dev-tools ## ruff and mypy
 	$(VENV)/bin/ruff check .

@@ -117,7 +117,7 @@ def translate_message(
         table=translator.plan.name,
         mapping_version=mappings.version,
         issues=dict(translator.run.issues),
-        deletes=tuple(f"{gone.resource.type}.{gone.path}" for gone in translator.run.deletes if gone.path),
+        deletes=tuple(f"{resource.type}.{path}" for resource, path in translator.run.deletes if path),
         _again=(message.raw, mappings, zone, charset_fallback),
     )
 
@@ -144,9 +144,12 @@ class _Translator:
             (self.message.header.message_code, self.message.header.trigger_event),
             lambda type: run.count("identity-merged", type, ""),
         )
-        bundle = layout.bundle(head, layout.entries(roots), mappings.checker)
-        for gone in run.deletes:
-            if not gone.placed and layout.way(gone.resource) == "patch":
-                run.issues[gone.issue] += 1
+        bundle = layout.bundle(head, layout.entries(roots))
         self.copies, self.moves = {**layout.copies, id(bundle): id(head)}, layout.moves
+        mappings.checker.check(bundle, lambda entry: self._segment(layout.positions, bundle["entry"][entry]))
         return bundle
+
+    def _segment(self, positions: Mapping[str, int], entry: Body) -> str:
+        """`PID, segment 3`: what an entry of the bundle was made from."""
+        position = positions.get(entry.get("fullUrl", ""), 0)
+        return f"{self.message.segments[position - 1].id}, segment {position}" if position else "no segment"

@@ -1,127 +1,118 @@
-"""The run-time check of every resource: required elements, required bindings, invariants a v2 translation can break.
+"""The run-time check of every bundle: what fails here never reaches a server, it becomes a dead letter.
 
-Sans-IO. Works from the R4 model as data, one plan per type made when first met. What fails here never reaches a server:
-the message goes to the dead letters with the element's path. Not a validator: the tests hold its verdicts against the
-official one.
+Sans-IO. plan.py judges the elements by the model, invariants.py and formats.py say what the model does not; here stand
+the rules of the bundle itself. Not a validator (no profiles, no FHIRPath): the tests hold its verdicts against the
+official one. docs/valid-output.md says what is checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from decimal import Decimal
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from hl7bridge import reasons
 from hl7bridge.errors import TranslationError
+from hl7bridge.fhir.invariants import R4, Invariant
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.fhir.plan import Plans
+from hl7bridge.fhir.resource import Body
+from hl7bridge.fhir.terms import Terms, terms
+
+REQUESTED = frozenset({"transaction", "batch"})  # bundles whose entries say what is to be done with them
+PATCHES = frozenset({"Parameters", "Binary"})  # what the body of a PATCH may be
 
 
-class Plan(NamedTuple):
-    """required: names of which one must be there; children: data type to go on with, or None; codes: allowed values."""
+class Problem(NamedTuple):
+    """`entry`: index in the bundle, None for the bundle itself; `text`: element path and what is wrong, no value."""
 
-    required: tuple[tuple[str, ...], ...]
-    children: dict[str, str]
-    codes: dict[str, frozenset[str]]
-    invariants: tuple[tuple[str, Callable[[Body], bool]], ...]
-    choices: tuple[tuple[str, tuple[str, ...]], ...]
-
-
-def _contact_is_someone(body: Body) -> bool:
-    return any(name in body for name in ("name", "telecom", "address", "organization"))
-
-
-def _absent_reason_only_without_value(body: Body) -> bool:
-    return "dataAbsentReason" not in body or not any(name.startswith("value") for name in body)
-
-
-def _period_in_order(body: Body) -> bool:
-    start, end = body.get("start"), body.get("end")
-    if start is None or end is None:
-        return True
-    length = min(len(start), len(end), 10)  # compared by day: offsets may differ
-    return bool(start[:length] <= end[:length])
-
-
-def _low_not_above_high(body: Body) -> bool:
-    low, high = (body.get(end, {}).get("value") for end in ("low", "high"))
-    return low is None or high is None or Decimal(low) <= Decimal(high)
-
-
-def _has_url_and_content(body: Body) -> bool:
-    return any(name != "url" and name != "id" for name in body)
-
-
-INVARIANTS: dict[str, tuple[tuple[str, Callable[[Body], bool]], ...]] = {
-    "Patient.contact": (("pat-1: a contact needs a name, telecom, address or organization", _contact_is_someone),),
-    "Observation": (
-        ("obs-6: dataAbsentReason stands only where there is no value", _absent_reason_only_without_value),
-    ),
-    "Range": (("rng-2: the low end is above the high one", _low_not_above_high),),
-    "Period": (("per-1: the end is before the start", _period_in_order),),
-    "Extension": (("ext-1: an extension needs a value or extensions", _has_url_and_content),),
-}
+    entry: int | None
+    text: str
 
 
 class Checker:
-    """check() raises TranslationError(INVALID_BUNDLE) naming the first wrong element by path, never its value."""
+    """For one version of FHIR. Shared between threads."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        invariants: Mapping[str, tuple[Invariant, ...]] = R4,
+        codes: Terms | None = None,
+    ) -> None:
         self._model = model
-        self._plans: dict[str, Plan] = {}
+        self._plans = Plans(model, invariants, codes or terms())
 
-    def check(self, resource: Resource, body: Body) -> None:
-        problem = self._problem(body, resource.type, resource.type)
+    def check(self, bundle: Body, made_from: Callable[[int], str] = lambda entry: f"entry {entry}") -> None:
+        """Raises TranslationError(INVALID_BUNDLE) for the first problem. `made_from`: what the entry was made from."""
+        problem = self.problem(bundle)
         if problem is not None:
-            raise TranslationError(reasons.INVALID_BUNDLE, f"{problem} (made from segment {resource.position})")
+            source = "" if problem.entry is None else f" (made from {made_from(problem.entry)})"
+            raise TranslationError(reasons.INVALID_BUNDLE, problem.text + source)
 
-    def _plan(self, type: str) -> Plan:
-        plan = self._plans.get(type)
-        if plan is None:
-            children: dict[str, str] = {}
-            codes: dict[str, frozenset[str]] = {}
-            for element in self._model.elements(type).values():
-                if element.codes and element.is_primitive:
-                    codes[element.name] = frozenset(element.codes)
-                elif not element.is_primitive and element.type != "Resource":
-                    children[element.name] = element.type
-            required = tuple(r for r in self._model.required(type) if r != ("resourceType",))
-            stems = {e.choice for e in self._model.elements(type).values() if e.choice}
-            choices = tuple((stem, self._model.choices(type, stem)) for stem in sorted(stems))
-            plan = self._plans[type] = Plan(required, children, codes, INVARIANTS.get(type, ()), choices)
-        return plan
-
-    def _problem(self, body: Body, type: str, path: str) -> str | None:
-        plan = self._plan(type)
-        for names in plan.required:
-            if not any(name in body or "_" + name in body for name in names):
-                return f"{path}.{' or '.join(names)} is required and no row gave it"
-        for text, holds in plan.invariants:
-            if not holds(body):
-                return f"{path}: {text}"
-        for stem, names in plan.choices:
-            if sum(name in body for name in names) > 1:
-                return f"{path}.{stem}[x] has more than one value"
-        for name, value in body.items():
-            child = plan.children.get(name)
-            if child is not None:
-                problem = self._children(value, child, f"{path}.{name}")
-                if problem is not None:
-                    return problem
-            elif name in plan.codes and not _all_in(value, plan.codes[name]):
-                return f"{path}.{name} has a code outside its required binding"
+    def problem(self, bundle: Body) -> Problem | None:
+        """The first thing that is wrong, or None."""
+        entries = bundle.get("entry", [])
+        head = {name: part for name, part in bundle.items() if name != "entry"}
+        text = self._plans.of("Bundle")(head, {})
+        if text is not None or head.get("resourceType") != "Bundle" or entries.__class__ is not list:
+            return Problem(None, f"Bundle{text or ': is no bundle of entries'}")
+        if "total" in bundle:
+            return Problem(None, "Bundle.total: bdl-1: only a search result has a total")
+        type = bundle["type"]
+        if type == "message" and not (entries and _type(entries[0]) == "MessageHeader"):
+            return Problem(None, "Bundle: bdl-12: a message begins with its MessageHeader")
+        known: dict[str, str] = {}
+        for index, entry in enumerate(entries):
+            text = self._place(entry, type, known)
+            if text is not None:
+                return Problem(index, f"Bundle.entry[{index}]{text}")
+        check = self._plans.of("Bundle.entry")
+        for index, entry in enumerate(entries):
+            text = check(entry, known)
+            if text is not None:
+                if text.startswith(".resource") and (inside := _type(entry)):
+                    return Problem(index, inside + text.removeprefix(".resource"))
+                return Problem(index, f"Bundle.entry[{index}]{text}")
         return None
 
-    def _children(self, value: Any, type: str, path: str) -> str | None:
-        if not value:
-            return f"{path} is empty"
-        for part in value if isinstance(value, list) else (value,):
-            problem = self._problem(part, type, path)
-            if problem is not None:
-                return problem
+    def _place(self, entry: Any, type: str, known: dict[str, str]) -> str | None:
+        """The rules that bind an entry to its bundle; what references may lead to is noted in `known`."""
+        if not isinstance(entry, dict):
+            return ": is no object"
+        resource, url = entry.get("resource"), entry.get("fullUrl")
+        if url is not None:
+            if not isinstance(url, str) or ":" not in url:
+                return ".fullUrl: is no absolute url"
+            if url in known:
+                return ".fullUrl: bdl-7: stands twice in the bundle"
+            known[url] = _type(entry)
+        elif resource is not None or type == "message":
+            return ".fullUrl: is missing"
+        request = entry.get("request")
+        if (request is not None) != (type in REQUESTED):
+            return ".request: bdl-3: each entry of a transaction has one, and no other bundle's"
+        return self._request(request, _type(entry)) if isinstance(request, dict) else None
+
+    def _request(self, request: Body, type: str) -> str | None:
+        method, url = request.get("method"), request.get("url")
+        if not isinstance(url, str) or not isinstance(method, str):
+            return ".request: method and url are required"
+        wanted = url.partition("?")[0].partition("/")[0]
+        if not self._model.is_resource(wanted):
+            return ".request.url: names no resource type"
+        if method == "DELETE":
+            return ".resource: a DELETE has none" if type else None
+        if method == "PATCH":
+            return None if type in PATCHES else ".resource: a PATCH is a Parameters or a Binary"
+        if method in ("POST", "PUT"):
+            if type != wanted:
+                return ".request.url: is for another type than the resource's"
+            if method == "PUT" and url == wanted:
+                return ".request.url: a PUT names an id or a search"
+        if "ifNoneExist" in request and method != "POST":
+            return ".request.ifNoneExist: is for a POST only"
         return None
 
 
-def _all_in(value: Any, codes: frozenset[str]) -> bool:
-    """A place without a value (null, beside an extension) is allowed in a list."""
-    return all(part is None or part in codes for part in value) if isinstance(value, list) else value in codes
+def _type(entry: Body) -> str:
+    resource = entry.get("resource")
+    return str(resource.get("resourceType", "")) if isinstance(resource, dict) else ""

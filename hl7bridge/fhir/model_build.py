@@ -92,6 +92,15 @@ CONCEPTS: dict[str, tuple[str, str]] = {
     ),
 }
 
+_ENTITIES = "Patient Practitioner PractitionerRole Device Medication Substance Group"
+_SUBJECT = ["Patient", "Group", "Device", "Location"]
+# References that R4B leads to more types than R4.
+TARGETS: dict[str, list[str]] = {
+    "Observation.subject": _SUBJECT,
+    "DiagnosticReport.subject": _SUBJECT,
+    "Group.member.entity": _ENTITIES.split(),
+}
+
 Class = type[FHIRAbstractModel]
 
 
@@ -144,7 +153,7 @@ def element(path: str, type_name: str, many: bool, extra: dict[str, Any], requir
     said: dict[str, object] = {"type": type_name + "*" * many + "!" * required}
     if extra.get("one_of_many"):
         said["choice"] = extra["one_of_many"]
-    targets = [t for t in extra.get("enum_reference_types", []) if t not in NOT_IN_R4]
+    targets = TARGETS.get(path) or [t for t in extra.get("enum_reference_types", []) if t not in NOT_IN_R4]
     if type_name == "Reference" and targets and targets != ["Resource"]:
         said["targets"] = targets
     codes = CODES[path].split() if path in CODES else extra.get("enum_values", [])

@@ -1,21 +1,25 @@
 """Code tables at work: a v2 code to a FHIR code, a coding to a coding; what is not mapped is kept, dropped or refused.
 
 Sans-IO. Nothing is lost silently: every code without a row is counted, and a required binding never gets a code that
-it does not know: the element is then left without a value and carries the code as it came (alternate-codes).
+it does not know: the code as it came is then kept beside it (alternate-codes, see write.beside_primitive).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import quote
 
 from hl7bridge import reasons
 from hl7bridge.errors import TranslationError
 from hl7bridge.fhir.resource import Body
+from hl7bridge.fhir.terms import terms
 from hl7bridge.mapping.functions import V2_SYSTEM
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Code, CodeTable
 
 LOCAL_SYSTEM = "urn:id:HL7"  # for a code that is none of the table it was sent for: it must not claim to be
+CODED = ("Coding", "CodeableConcept")  # the types whose codes name their system
 
 
 class Codes:
@@ -128,6 +132,29 @@ class Codes:
             raise TranslationError(
                 reasons.NOT_TRANSLATABLE, f"{self._table}: the code in {self._source} is not in code table {self.name}"
             )
+
+
+def honest(run: Run, table: str, source: str, type: str, body: Body) -> None:
+    """No coding claims a system of HL7 that does not know its code: it gets a local name instead, and is counted.
+
+    `type`: Coding or CodeableConcept. `table`, `source`: the row that the count names; a row with a code table has
+    counted already what that does not know, and says no table here.
+    """
+    refuses = terms().refuses
+    for coding in body.get("coding", ()) if type == "CodeableConcept" else (body,):
+        system, code = coding.get("system"), coding.get("code")
+        if system is not None and code is not None and refuses(system, code):
+            coding["system"] = _local_name(system)
+            if table:
+                run.count("code-unmapped", table, source)
+
+
+def _local_name(system: str) -> str:
+    """urn:id:HL70203 for the v2 table, urn:id:v3-ActCode, urn:id:47 for others: what the sender may have meant."""
+    table = system.removeprefix(V2_SYSTEM)
+    if table != system:
+        return LOCAL_SYSTEM + table
+    return "urn:id:" + quote(re.split("[/:]", system)[-1], safe="")
 
 
 def _same(translated: Body, sent: Body, v2_system: str) -> bool:

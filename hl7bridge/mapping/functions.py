@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from urllib.parse import quote
 
+from hl7bridge.fhir.ucum import SYSTEM as UCUM
+from hl7bridge.fhir.ucum import is_ucum
 from hl7bridge.mapping.coding_systems import CODING_SYSTEMS
-from hl7bridge.mapping.ucum import SYSTEM as UCUM
-from hl7bridge.mapping.ucum import is_ucum
 
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
@@ -25,7 +25,6 @@ _OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
-_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
 
 
@@ -97,17 +96,6 @@ def ucum_code(text: str) -> str:
     return unit if is_ucum(unit) else ""
 
 
-def samples(text: str) -> str:
-    """The numbers of an NA for SampledData.data: joined by blanks, E (no valid value) where one is missing.
-
-    Source: FHIR R4, SampledData.data. The compiler hands the parts over joined by line feeds.
-    """
-    parts = [part.strip() for part in text.split("\n")]
-    if not all(_NUMBER.fullmatch(part) for part in parts if part):
-        raise ValueError("samples that are no numbers")
-    return " ".join(part or "E" for part in parts) if any(parts) else ""
-
-
 def whole_text(text: str) -> str:
     """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
     return text
@@ -120,7 +108,6 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "base64": base64,
         "ucum": ucum,
         "ucum-code": ucum_code,
-        "samples": samples,
         "text": whole_text,
     }
 )

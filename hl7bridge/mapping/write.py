@@ -20,6 +20,7 @@ Walk = tuple[Body, Resource]
 Hop = Callable[[Context, Body, Resource, int], Walk]
 
 DATA_ABSENT_REASON = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+UNKNOWN = "unknown"  # the code of many required bindings for "there is one, but it is not known"
 ALTERNATE_CODES = "http://hl7.org/fhir/StructureDefinition/alternate-codes"
 
 
@@ -98,15 +99,6 @@ def beside_one_of_many(name: str, label: str, counts: bool) -> Hop:
     return hop
 
 
-def another(label: str) -> Hop:
-    """From what a data type table fills to a further instance of it, placed by the row that applies the table."""
-
-    def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
-        return ctx.others.setdefault(label, {}), resource
-
-    return hop
-
-
 def behind(type: str) -> Hop:
     """From a Reference element to the body of the resource it leads to."""
 
@@ -136,9 +128,6 @@ def compile_path(
 ) -> Target:
     """The Target of a row whose table's target type is `root`: first `on`, then the extensions, then `to`."""
     walker = _Walker(model, root, starred((*(on.steps if on else ()), *(path.steps if path else ()))))
-    start = on or path
-    if start is not None and start.another:
-        walker.hops.append(another(start.another))
     if on is not None:
         walker.steps(on.steps)
         walker.enter_primitive()
@@ -224,14 +213,6 @@ class _Walker:
         )
 
 
-def holds(body: Body, path: Sequence[str]) -> bool:
-    """Whether something stands at a path already, or beside it."""
-    node: Any = body
-    for name in path[:-1]:
-        node = node.get(name, {})
-    return bool(path) and (path[-1] in node or "_" + path[-1] in node)
-
-
 def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:
     """The key of the instance a target means in a body; an element that occurs once has one, whatever its label."""
     if target.many:
@@ -270,10 +251,20 @@ def put_primitive(ctx: Context, target: Target, value: Any, rep: int, content: b
 
 
 def beside_primitive(ctx: Context, target: Target, extension: Body, rep: int) -> None:
-    """An extension in place of a value: `_status`, or a place in `_category`."""
+    """An extension in place of a value: `_status`, or a place in `_category`.
+
+    A required binding is not kept by an extension: its code is `unknown` where it has that, with the extension beside
+    it; where it has not, the element around carries the extension.
+    """
     node, resource = locate(ctx, target.hops, rep)
     resource.has_content = True
-    if target.many:
+    allowed = target.element.codes if target.element is not None else ()
+    if allowed and (target.many or UNKNOWN not in allowed):
+        carrier = node
+    elif allowed:
+        node[target.name] = UNKNOWN
+        carrier = node.setdefault("_" + target.name, {})
+    elif target.many:
         carrier = beside_one_of_many(target.name, target.label, target.counts_here)(ctx, node, resource, rep)[0]
     else:
         carrier = node.setdefault("_" + target.name, {})

@@ -18,7 +18,6 @@ FORBIDDEN = {"bridge": {"cli", "examine"}, "cli": {"intake", "joints"}}
 IO = {"asyncio", "socket", "pathlib", "time", "aiohttp", "sqlite3", "threading"}
 SANS_IO = [
     "admission",
-    "difference",
     "reasons",
     "errors",
     "lineage",
@@ -30,6 +29,9 @@ SANS_IO = [
     "delivery/retry",
     "fhir/bundle",
     "fhir/check",
+    "fhir/formats",
+    "fhir/invariants",
+    "fhir/plan",
     "fhir/identity",
     "fhir/resource",
     "journal/protocol",

@@ -1,7 +1,12 @@
-"""Every bundle is valid: the corpus, the feed and the samples through `translate`, judged by the official validator."""
+"""Every bundle is valid: the corpus, the feed and the samples through `translate`, judged by the official validator.
+
+`make validate-feed FEED=…` judges every bundle of a feed of one's own: some 20 messages a second.
+"""
 
 from __future__ import annotations
 
+import lzma
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +30,7 @@ def _translated(files: list[Path], say: Say) -> Iterator[tuple[str, bytes]]:
     mappings = load_mappings()
     reasons: Counter[str] = Counter()
     for file in files:
-        for piece in split(file.read_bytes()):
+        for piece in split(lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()):
             try:
                 bundle = translate(piece.raw, mappings, zone=ZONE, charset_fallback="cp1252").bundle
             except MessageError as error:
@@ -74,4 +79,15 @@ def test_every_message_of_the_feed_gives_a_valid_bundle_or_a_named_reason(
 ) -> None:
     count, wrong = _judged(validator, [corpus / "simhospital_sample.hl7"], say)
     assert count >= 1200
+    assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])
+
+
+@pytest.mark.servers
+@pytest.mark.slow
+def test_every_message_of_a_named_feed_gives_a_valid_bundle_or_a_named_reason(validator: Validate, say: Say) -> None:
+    feed = os.environ.get("FEED")
+    if not feed:
+        pytest.skip("no FEED named: make validate-feed FEED=feed.hl7.xz")
+    count, wrong = _judged(validator, [Path(feed)], say)
+    assert count
     assert not wrong, f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20])

@@ -1,0 +1,293 @@
+"""The types of the model as functions: each takes an element and says what is wrong in it, path first, or None.
+
+Sans-IO. One closure a type, made when the type is first met; what does not depend on the resource is decided then. A
+check costs one call an element; a path is put together only on the way out of a failure. Texts never hold a value.
+
+`known` is what references may lead to: fullUrl (or `#id` of what is contained) -> resource type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hl7bridge.fhir.formats import FORMATS, Format
+from hl7bridge.fhir.invariants import Invariant
+from hl7bridge.fhir.model import Element, Model
+from hl7bridge.fhir.resource import Body
+from hl7bridge.fhir.terms import Terms, is_language
+
+Known = Mapping[str, str]
+Check = Callable[[Any, Known], str | None]
+
+_CODED = ("Coding", "Quantity")  # the types that pair a system with a code
+
+
+class Plans:
+    """Checks by type. Safe to share between threads: a plan is filled once, in one step."""
+
+    def __init__(self, model: Model, invariants: Mapping[str, tuple[Invariant, ...]], terms: Terms) -> None:
+        self._model = model
+        self._invariants = invariants
+        self._terms = terms
+        self._checks: dict[str, Check] = {}
+
+    def of(self, type: str) -> Check:
+        """The check of a type, a backbone element or a resource."""
+        found = self._checks.get(type)
+        if found is None:
+            found = self._checks[type] = self._resource() if type == "Resource" else self._compile(type)
+        return found
+
+    def resource(self, body: Any, known: Known) -> str | None:
+        """A resource of any type, by its resourceType. The path of a problem begins behind the type."""
+        type = body.get("resourceType") if isinstance(body, dict) else None
+        if not isinstance(type, str) or not self._model.is_resource(type):
+            return ": is no resource of this version of FHIR"
+        contained = body.get("contained")
+        if contained and isinstance(contained, list):
+            known = {**known, **_contained(contained)}
+            if unused := _unreferenced(body, contained):
+                return f".contained{unused}"
+        return self.of(type)(body, known)
+
+    def _resource(self) -> Check:
+        return self.resource
+
+    def _compile(self, type: str) -> Check:
+        plan: dict[str, Check] = {}
+        model = self._model
+        required = tuple(r for r in model.required(type) if r != ("resourceType",))
+        stems = sorted({e.choice for e in model.elements(type).values() if e.choice})
+        choices = tuple((stem, frozenset(model.choices(type, stem))) for stem in stems)
+        choices = tuple((stem, names) for stem, names in choices if len(names) > 1)
+        invariants = self._all_invariants(type)
+        fill = self._fill
+
+        def check(body: Any, known: Known) -> str | None:
+            if body.__class__ is not dict:
+                return ": is no object"
+            if not body:
+                return ": is empty"
+            if not plan:
+                plan.update(fill(type))
+            for name, value in body.items():
+                child = plan.get(name)
+                if child is None:
+                    return f".{name}: is no element of {type}"
+                problem = child(value, known)
+                if problem is not None:
+                    return f".{name}{problem}"
+            for names in required:
+                for name in names:
+                    if name in body or "_" + name in body:
+                        break
+                else:
+                    return f".{' or '.join(names)}: is required and no row gave it"
+            for stem, several in choices:
+                if len(several & body.keys()) > 1:
+                    return f".{stem}[x]: has more than one value"
+            for text, holds in invariants:
+                if not holds(body):
+                    return f": {text}"
+            return None
+
+        return check
+
+    def _all_invariants(self, type: str) -> tuple[Invariant, ...]:
+        """Its own and those of the types it derives from; a system must know its code."""
+        found = [i for base, said in self._invariants.items() if self._model.is_a(type, base) for i in said]
+        if any(self._model.is_a(type, coded) for coded in _CODED):
+            refuses = self._terms.refuses
+
+            def known_to_its_system(body: Body) -> bool:
+                code, system = body.get("code"), body.get("system")
+                return code is None or system is None or not refuses(system, code)
+
+            found.append(Invariant("the system has no such code", known_to_its_system))
+        bound = [e.name for e in self._model.elements(type).values() if e.is_primitive and e.codes and not e.many]
+        if bound:
+            found.append(Invariant("a required binding has an extension in place of its code", _has_code(bound)))
+        several = [e.name for e in self._model.elements(type).values() if e.is_primitive and e.many]
+        if several:
+            found.append(Invariant("a place in a list has neither a value nor an extension", _no_gaps(several)))
+        return tuple(found)
+
+    def _fill(self, type: str) -> dict[str, Check]:
+        plan: dict[str, Check] = {}
+        for element in self._model.elements(type).values():
+            one = self._one(element, type)
+            plan[element.name] = _many(one) if element.many else one
+            if element.is_primitive:
+                beside = self.of("Element")
+                plan["_" + element.name] = _many(_or_null(beside)) if element.many else beside
+                if element.many:
+                    plan[element.name] = _many(_or_null(one))
+        if self._model.is_resource(type):
+            plan["resourceType"] = _type_of_itself
+        return plan
+
+    def _one(self, element: Element, parent: str) -> Check:
+        if element.is_primitive:
+            if element.type == "code" and element.name == "language":
+                return _primitive(_language)
+            return _primitive(FORMATS[element.type], frozenset(element.codes))
+        check = self.of(element.type)
+        if element.type == "Extension" and parent != "Extension":
+            return _named_absolutely(check)
+        if element.type == "Reference":
+            return self._reference(check, frozenset(element.targets))
+        if element.codes and element.system:
+            return _bound(check, element.system, frozenset(element.codes), element.type)
+        return check
+
+    def _reference(self, check: Check, targets: frozenset[str]) -> Check:
+        is_resource = self._model.is_resource
+        allowed = ", ".join(sorted(targets))
+
+        def reference(value: Any, known: Known) -> str | None:
+            problem = check(value, known)
+            if problem is not None:
+                return problem
+            said = value.get("type")
+            if said is not None and not is_resource(said):
+                return ".type: is no resource type"
+            to = value.get("reference")
+            if to is None:
+                return None
+            found = known.get(to)
+            if found is None:
+                if to.startswith(("urn:", "#")):
+                    return ".reference: leads to nothing in the bundle"
+                found = _type_in(to, is_resource)
+                if found is None:
+                    return ".reference: is neither an entry of the bundle nor Type/id nor Type?search"
+            if targets and found not in targets:
+                return f".reference: leads to {found}, where FHIR has {allowed}"
+            return ".type: is not the type it leads to" if said is not None and said != found else None
+
+        return reference
+
+
+def _type_of_itself(value: Any, known: Known) -> str | None:
+    """Judged where the plan of the resource was chosen by it."""
+    return None
+
+
+def _primitive(form: Format, codes: frozenset[str] = frozenset()) -> Check:
+    if codes:
+
+        def coded(value: Any, known: Known) -> str | None:
+            if value.__class__ is str and value in codes:
+                return None
+            return ": is a code outside its required binding"
+
+        return coded
+
+    def primitive(value: Any, known: Known) -> str | None:
+        wrong = form(value)
+        return None if wrong is None else f": {wrong}"
+
+    return primitive
+
+
+def _many(one: Check) -> Check:
+    def many(value: Any, known: Known) -> str | None:
+        if value.__class__ is not list:
+            return ": is one value where FHIR has a list"
+        if not value:
+            return ": is an empty list"
+        for index, part in enumerate(value):
+            problem = one(part, known)
+            if problem is not None:
+                return f"[{index}]{problem}"
+        return None
+
+    return many
+
+
+def _or_null(one: Check) -> Check:
+    """In a list of primitives null keeps a place, for what stands beside it; see `_no_gaps`."""
+    return lambda value, known: None if value is None else one(value, known)
+
+
+def _language(value: Any) -> str | None:
+    return FORMATS["code"](value) or (None if is_language(value) else "is no language tag")
+
+
+def _named_absolutely(check: Check) -> Check:
+    """An extension has an absolute url; only those inside it have short ones."""
+
+    def extension(value: Any, known: Known) -> str | None:
+        problem = check(value, known)
+        return ".url: is no absolute uri" if problem is None and ":" not in value["url"] else problem
+
+    return extension
+
+
+def _has_code(names: Sequence[str]) -> Callable[[Body], bool]:
+    return lambda body: all(name in body or "_" + name not in body for name in names)
+
+
+def _no_gaps(names: Sequence[str]) -> Callable[[Body], bool]:
+    def no_gaps(body: Body) -> bool:
+        for name in names:
+            values = body.get(name, ())
+            if None in values:
+                beside = body.get("_" + name, ())
+                for index, value in enumerate(values):
+                    if value is None and (index >= len(beside) or beside[index] is None):
+                        return False
+        return True
+
+    return no_gaps
+
+
+def _bound(check: Check, system: str, codes: frozenset[str], type: str) -> Check:
+    """A required binding of a CodeableConcept: one of its codings is in it."""
+
+    def bound(value: Any, known: Known) -> str | None:
+        problem = check(value, known)
+        if problem is not None:
+            return problem
+        codings = value.get("coding", ()) if type == "CodeableConcept" else (value,)
+        if any(c.get("system") == system and c.get("code") in codes for c in codings):
+            return None
+        return ": has no code of its required binding"
+
+    return bound
+
+
+def _type_in(to: str, is_resource: Callable[[str], bool]) -> str | None:
+    """The type that a literal reference names: Patient/1, Patient?identifier=…, https://host/fhir/Patient/1."""
+    path, question, _ = to.partition("?")
+    parts = path.split("/")
+    if question:
+        return parts[-1] if is_resource(parts[-1]) else None
+    if "_history" in parts:
+        parts = parts[: parts.index("_history")]
+    if len(parts) > 1 and parts[-1] and is_resource(parts[-2]):
+        return parts[-2]
+    return None
+
+
+def _contained(contained: list[Any]) -> dict[str, str]:
+    return {
+        f"#{body['id']}": str(body.get("resourceType")) for body in contained if isinstance(body, dict) and "id" in body
+    }
+
+
+def _unreferenced(body: Body, contained: list[Any]) -> str:
+    """dom-3: what is contained is referred to from the resource around it."""
+    said = {holder["reference"] for holder in _holders(body) if isinstance(holder.get("reference"), str)}
+    for index, part in enumerate(contained):
+        if not isinstance(part, dict) or f"#{part.get('id')}" not in said:
+            return f"[{index}]: dom-3: nothing in the resource refers to it"
+    return ""
+
+
+def _holders(value: Any) -> list[Body]:
+    if isinstance(value, dict):
+        below = [holder for part in value.values() for holder in _holders(part)]
+        return [value, *below] if "reference" in value else below
+    return [holder for part in value for holder in _holders(part)] if isinstance(value, list) else []

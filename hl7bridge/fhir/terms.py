@@ -1,0 +1,61 @@
+"""The codes of HL7's own code systems, so that no coding claims a system that does not know its code.
+
+Sans-IO but for reading `terms.json` beside this file once (terms_build.py writes it from R4's definitions). A server
+that checks terminology refuses such a coding, and a reader would take a site's own code for the standard's. Systems of
+others (LOINC, SNOMED, ICD) are not in it: of them nothing is known here. UCUM and language tags are grammars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import orjson
+
+from hl7bridge.fhir import ucum
+
+_FILE = Path(__file__).with_name("terms.json")
+_NO_CASE = "http://terminology.hl7.org/CodeSystem/v2-"  # only the v2 tables leave the case open
+LANGUAGES = "urn:ietf:bcp:47"
+
+
+def is_language(tag: str) -> bool:
+    """Whether a text has the form of a language tag: `de`, `de-AT`, `zh-Hans`."""
+    return _LANGUAGE(tag) is not None
+
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*").fullmatch
+_GRAMMARS: Mapping[str, Callable[[str], bool]] = MappingProxyType({ucum.SYSTEM: ucum.is_known, LANGUAGES: is_language})
+
+
+class Terms:
+    """Immutable; a system's codes are split when it is first asked for."""
+
+    def __init__(self, data: Mapping[str, str]) -> None:
+        self._data = data
+        self._codes: dict[str, frozenset[str]] = {}
+
+    def refuses(self, system: str, code: str) -> bool:
+        """Whether the system is one of those known here and has no such code."""
+        known = self._codes.get(system)
+        if known is None:
+            said = self._data.get(system)
+            if said is None:
+                grammar = _GRAMMARS.get(system)
+                return grammar is not None and not grammar(code)
+            words = said.split("\t" if "\t" in said else " ")
+            if system.startswith(_NO_CASE):
+                words += [word.lower() for word in words]
+            known = self._codes[system] = frozenset(words)
+        if code in known:
+            return False
+        return not (system.startswith(_NO_CASE) and code.lower() in known)
+
+
+@cache
+def terms() -> Terms:
+    """The codes of R4's systems, read at first use."""
+    return Terms(orjson.loads(_FILE.read_bytes()))
