@@ -28,6 +28,7 @@ WIDTH = 100
 ZONE = ZoneInfo("Europe/Vienna")  # of the samples: one place for all, whatever machine makes the documents
 SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "adt_a01_admit": "an admission with kin, allergies, diagnosis, procedure; answered in enhanced mode",
+    "adt_a01_work_guarantor_accident": "segments beyond the guide: work, allergies by number, guarantors, accident, death",
     "adt_a02_transfer": "a transfer: the new bed is active, the former one completed",
     "adt_a03_discharge": "a discharge: the visit is finished, its period has an end",
     "adt_a04_register_v21": "a registration in version 2.1, with bare numbers and no offset in times",
@@ -47,6 +48,7 @@ SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "oru_r01_lab_panel": "a panel: numbers, a comparison, a range, a code, a spoiled sample, order and specimen",
     "oru_r01_pending_and_corrected": "a result that is still to come, and one that was corrected",
     "oru_r01_text_report": "a report in words: repetitions of OBX-5 are lines",
+    "oru_r01_timing_charge": "an order with timing, contact and charge",
 }
 
 

@@ -59,6 +59,45 @@ DEV 14 safety characteristics|CWE*
 DEV 15 device donation identification|EI
 DEV 16 software version number|ST
 DEV 17 implantation status|CNE
+OH1 1 set id|SI!
+OH1 2 action code|ID
+OH1 3 employment status|CWE!
+OH1 4 employment status start date|DT
+OH1 5 employment status end date|DT
+OH1 6 entered date|DT!
+OH1 7 employment status unique identifier|EI
+OH2 1 set id|SI!
+OH2 2 action code|ID
+OH2 3 entered date|DT
+OH2 4 occupation|CWE!
+OH2 5 industry|CWE!
+OH2 6 work classification|CWE
+OH2 7 job start date|DT
+OH2 8 job end date|DT
+OH2 9 work schedule|CWE
+OH2 10 average hours worked per day|NM
+OH2 11 average days worked per week|NM
+OH2 12 employer organization|XON
+OH2 13 employer address|XAD*
+OH2 14 supervisory level|CWE
+OH2 15 job duties|ST*
+OH2 16 occupational hazards|FT*
+OH2 17 job unique identifier|EI
+OH2 18 current job indicator|CWE
+OH3 1 set id|SI!
+OH3 2 action code|ID
+OH3 3 occupation|CWE!
+OH3 4 industry|CWE!
+OH3 5 usual occupation duration years|NM
+OH3 6 start year|DT
+OH3 7 entered date|DT
+OH3 8 work unique identifier|EI
+OH4 1 set id|SI!
+OH4 2 action code|ID
+OH4 3 combat zone start date|DT!
+OH4 4 combat zone end date|DT
+OH4 5 entered date|DT
+OH4 6 combat zone unique identifier|EI
 """
 
 # number -> its row: [number, name, type, max repetitions (null: unlimited), required], or [number, name, type]

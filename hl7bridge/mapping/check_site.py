@@ -13,7 +13,8 @@ _TABLE_NUMBER = re.compile(r"\d{4}")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _CODE = re.compile(r"\S+( \S+)*")
 _MESSAGE_CODE = re.compile(r"[A-Z]{3}(?:\^[A-Z][A-Z0-9]{2})?")
-_FIELDS = re.compile(r"[A-Z][A-Z0-9]{2}-[0-9]{1,2}(?:\|[A-Z][A-Z0-9]{2}-[0-9]{1,2})*")
+_FIELD = r"[A-Z][A-Z0-9]{2}-[0-9]{1,2}(?:\.[0-9]{1,2})?"
+_FIELDS = re.compile(rf"{_FIELD}(?:\|{_FIELD})*")
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9-]*")
 MADE_UP = ("position", "message")  # in `unique`: where in the message the resource stands; the message itself
 

@@ -175,10 +175,16 @@ _NOBODY = Resource("Basic", 0)
 
 
 def _field(group: Group, ref: str) -> str:
-    """A v2 field for `unique`, as sent: OBR-3 of the order that this group belongs to."""
-    segment_id, _, number = ref.partition("-")
+    """A v2 field or component for `unique`, as sent: OBR-3 of the order that this group belongs to, IN1-2.1."""
+    segment_id, _, place = ref.partition("-")
     segment = group.find(segment_id)
-    return segment.field(int(number)).strip() if segment is not None else ""
+    if segment is None:
+        return ""
+    number, _, component = place.partition(".")
+    if not component:
+        return segment.field(int(number)).strip()
+    parts = segment.separators.components((*segment.repetitions(int(number)), "")[0])
+    return parts[int(component) - 1].strip() if int(component) <= len(parts) else ""
 
 
 def write_reference(ctx: Context, target: Target, to: Resource) -> None:
