@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import click
 
 from hl7bridge import Translation, load_mappings, translate
 from hl7bridge.cli.main import cli
+from hl7bridge.cli.mappings import count
 from hl7bridge.cli.translate import pretty_json
 from hl7bridge.config.document import keys_document, sample
 from hl7bridge.errors import MessageError
@@ -28,7 +30,7 @@ WIDTH = 100
 ZONE = ZoneInfo("Europe/Vienna")  # of the samples: one place for all, whatever machine makes the documents
 SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "adt_a01_admit": "an admission with kin, allergies, diagnosis, procedure; answered in enhanced mode",
-    "adt_a01_work_guarantor_accident": "segments beyond the guide: work, allergies by number, guarantors, accident, death",
+    "adt_a01_work_guarantor_accident": "beyond the guide: work, allergies by number, guarantors, accident, death",
     "adt_a02_transfer": "a transfer: the new bed is active, the former one completed",
     "adt_a03_discharge": "a discharge: the visit is finished, its period has an end",
     "adt_a04_register_v21": "a registration in version 2.1, with bare numbers and no offset in times",
@@ -158,10 +160,22 @@ MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
 }
 
 
+def readme() -> str:
+    """README.md with the numbers that `mappings check` prints."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    counts = count(load_mappings().tables)
+    return re.sub(
+        r"by \d+ tables with \d+\s+rows and \d+ codes",
+        "by {tables} tables with {rows}\nrows and {codes} codes".format(**counts),
+        text,
+    )
+
+
 def main() -> None:
     for name, make in {**DOCUMENTS, **MORE}.items():
         (ROOT / name).write_text(make(), "utf-8")
         sys.stdout.write(f"wrote {name}\n")
+    (ROOT / "README.md").write_text(readme(), "utf-8")
     folder = ROOT / "samples" / "expected"
     folder.mkdir(exist_ok=True)
     bundles = expected_bundles()

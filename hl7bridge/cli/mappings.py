@@ -56,7 +56,7 @@ def check(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
     except TablesError as error:
         _tell_mistakes(error.mistakes, as_json)
         sys.exit(EXIT_CONFIG)
-    counted = _count(tables)
+    counted = count(tables)
     found = notes(tables)
     if as_json:
         _print_json({"ok": True, "mistakes": [], "notes": [_plain(note) for note in found], **counted})
@@ -117,7 +117,8 @@ def test(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _count(tables: Any) -> dict[str, Any]:
+def count(tables: Any) -> dict[str, Any]:
+    """How much there is of what, for `check` and the docs."""
     rows = sum(len(table.rows) for kind in (tables.segments, tables.datatypes) for table in kind.values())
     examples = sum(len(table.examples) for kind in (tables.segments, tables.datatypes) for table in kind.values())
     kinds = (tables.messages, tables.shared, tables.segments, tables.datatypes, tables.codes)
