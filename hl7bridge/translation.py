@@ -117,7 +117,7 @@ def translate_message(
         table=translator.plan.name,
         mapping_version=mappings.version,
         issues=dict(translator.run.issues),
-        deletes=tuple(f"{resource.type}.{path}" for resource, path in translator.run.deletes if path),
+        deletes=tuple(f"{gone.resource.type}.{gone.path}" for gone in translator.run.deletes if gone.path),
         _again=(message.raw, mappings, zone, charset_fallback),
     )
 
@@ -145,6 +145,9 @@ class _Translator:
             lambda type: run.count("identity-merged", type, ""),
         )
         bundle = layout.bundle(head, layout.entries(roots))
+        for gone in run.deletes:
+            if not gone.placed and layout.way(gone.resource) == "patch":
+                run.issues[gone.issue] += 1
         self.copies, self.moves = {**layout.copies, id(bundle): id(head)}, layout.moves
         mappings.checker.check(bundle, lambda entry: self._segment(layout.positions, bundle["entry"][entry]))
         return bundle

@@ -19,8 +19,10 @@ from hl7bridge.fhir.identity import (
     Rule,
     alive,
     refuse_conflict,
+    way_of,
 )
 from hl7bridge.fhir.model import Model
+from hl7bridge.fhir.patch import Patch, erase
 from hl7bridge.fhir.resource import Body, Number, Reference, Resource
 
 
@@ -38,7 +40,7 @@ class Layout:
     ) -> None:
         self._model = model
         self._rules = rules
-        self._senders = {event[0], f"{event[0]}^{event[1]}"}  # as `owners` name them: ADT, ADT^A08
+        self._event = event  # message code and trigger event
         self._merged = merged
         self._by_owner: dict[int, list[Reference]] = {}
         for reference in references:
@@ -55,7 +57,7 @@ class Layout:
         """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
         for reference in references:
             to = self._collapsed(reference.to)
-            if alive(to, self._by_owner):
+            if to.write != "delete" and alive(to, self._by_owner):
                 self.targets[id(reference.holder)] = to
 
     def _collapsed(self, resource: Resource) -> Resource:
@@ -80,6 +82,12 @@ class Layout:
         if id(resource) in ordered:
             return
         ordered[id(resource)] = resource
+        if resource.write == "delete":
+            self._holders[id(resource)] = []
+            return
+        for erasure in resource.erased:
+            if erasure.said:
+                erase(resource.body, erasure)
         prune(resource.body, self.targets, self._by_owner.get(id(resource), ()))
         holders = self._holders[id(resource)] = []
         collect(resource.body, self.targets, holders)
@@ -119,7 +127,7 @@ class Layout:
 
     def _unowned(self, type: str) -> bool:
         rule = self._rules.get(type)
-        return rule is not None and not rule.owners
+        return rule is not None and not rule.owners and not rule.patchers
 
     def _same(self, one: Resource, other: Resource) -> bool:
         return one is other or self._identities.plain(one.body) == self._identities.plain(other.body)
@@ -138,18 +146,24 @@ class Layout:
         """The bundle as a dictionary, unchecked."""
         written: list[Body] = []
         for resource, identifier in entries:
-            has_identifier = self._model.element(resource.type, "identifier") is not None
-            if not has_identifier:
+            way = self.way(resource)
+            if way == "delete":
+                written += [] if identifier.of_message else [_delete(resource.type, identifier)]
+                continue
+            if way == "id":
                 resource.body["id"] = identifier.uuid
             elif identifier.derived:
                 self._add_identifier(resource.type, resource.body, identifier)
+            self._name_parts(resource)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
             for holder in self._holders[id(resource)]:
                 holder["reference"] = self.targets[id(holder)].full_url
             self.positions[resource.full_url] = resource.position
-            request = self._request(resource.type, identifier, has_identifier)
+            request = self._request(resource.type, identifier, way)
             written.append({"fullUrl": resource.full_url, "resource": body, "request": request})
+            if way == "patch":
+                written.append(self._patch(resource, identifier, body))
         return {"resourceType": "Bundle", **head, "type": "transaction", "entry": written}
 
     def _add_identifier(self, type: str, body: Body, identifier: Identifier) -> None:
@@ -160,13 +174,42 @@ class Layout:
         else:
             body.setdefault("identifier", made)
 
-    def _request(self, type: str, identifier: Identifier, has_identifier: bool) -> Body:
-        if not has_identifier:
+    def way(self, resource: Resource) -> str:
+        """How a resource is written: create, patch, replace, delete; `id`: whole, to the id made for it."""
+        if resource.write == "delete":
+            return "delete"
+        if self._model.element(resource.type, "identifier") is None:
+            return "id"
+        if self._identities.of(resource).of_message:
+            return "create"  # never matched to what a server has
+        return resource.write or way_of(self._rules.get(resource.type), *self._event)
+
+    def _request(self, type: str, identifier: Identifier, way: str) -> Body:
+        if way == "id":
             return {"method": "PUT", "url": f"{type}/{identifier.uuid}"}
-        rule = self._rules.get(type)
-        if rule is not None and not self._senders.isdisjoint(rule.owners) and not identifier.of_message:
+        if way == "replace":
             return {"method": "PUT", "url": f"{type}?{identifier.search}"}
         return {"method": "POST", "url": type, "ifNoneExist": identifier.search}
+
+    def _patch(self, resource: Resource, identifier: Identifier, body: Body) -> Body:
+        """Behind the entry that creates what is not there yet: the one that changes what is."""
+        patch = Patch(self._model, resource.type, self._keys(resource.type))
+        operations = patch.parameters(body, resource.erased, resource.fillers)
+        return {"resource": operations, "request": {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}}
+
+    def _keys(self, type: str) -> Mapping[str, tuple[str, ...]]:
+        rule = self._rules.get(type)
+        return rule.keys if rule is not None else {}
+
+    def _name_parts(self, resource: Resource) -> None:
+        """A list told apart by `id`: each part gets one made from what it says, so that it is only ever added once."""
+        for name, keys in self._keys(resource.type).items():
+            for part in resource.body.get(name, ()) if "id" in keys else ():
+                part["id"] = self._identities.name(part)
+
+
+def _delete(type: str, identifier: Identifier) -> Body:
+    return {"request": {"method": "DELETE", "url": f"{type}?{identifier.search}"}}
 
 
 def in_order(resource: Resource, model: Model) -> Body:

@@ -85,9 +85,12 @@ class Checker:
             if url in known:
                 return ".fullUrl: bdl-7: stands twice in the bundle"
             known[url] = _type(entry)
-        elif resource is not None or type == "message":
-            return ".fullUrl: is missing"
         request = entry.get("request")
+        patch = (
+            isinstance(request, dict) and request.get("method") == "PATCH"
+        )  # what it changes has a url, not the patch
+        if url is None and (type == "message" or (resource is not None and not patch)):
+            return ".fullUrl: is missing"
         if (request is not None) != (type in REQUESTED):
             return ".request: bdl-3: each entry of a transaction has one, and no other bundle's"
         return self._request(request, _type(entry)) if isinstance(request, dict) else None

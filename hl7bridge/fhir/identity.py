@@ -33,7 +33,24 @@ class Rule(Protocol):
     @property
     def owners(self) -> tuple[str, ...]: ...
     @property
+    def patchers(self) -> tuple[str, ...]: ...
+    @property
+    def keys(self) -> Mapping[str, tuple[str, ...]]: ...
+    @property
     def collapse(self) -> str: ...
+
+
+def way_of(rule: Rule | None, message_code: str, trigger_event: str) -> str:
+    """How an event writes a type: `replace` by its owners, `patch` by its patchers, else `create`.
+
+    An event named (ADT^A02) comes before all events of its message (ADT).
+    """
+    for name in (f"{message_code}^{trigger_event}", message_code):
+        if rule is not None and name in rule.owners:
+            return "replace"
+        if rule is not None and name in rule.patchers:
+            return "patch"
+    return "create"
 
 
 class Identifier:
@@ -102,6 +119,11 @@ class Identities:
             if values
             else ""
         )
+
+    def name(self, part: Body) -> str:
+        """An id for a part of a list: the same for the same content, references by what they mean."""
+        content = {name: self.plain(value) for name, value in part.items() if name != "id"}
+        return str(uuid.uuid5(NAMESPACE, orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()))
 
     def plain(self, value: Any) -> Any:
         """A value for comparison: references by the key of what they mean."""

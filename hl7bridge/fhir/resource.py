@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Body = dict[str, Any]
 
@@ -19,13 +19,27 @@ class Number(str):
     __slots__ = ()
 
 
+class Erasure(NamedTuple):
+    """An element that is to go: names from the resource down, and, in a list, what the parts meant say.
+
+    `said`: a row of the tables takes it away, whatever another wrote there; otherwise the sender deleted it with `""`,
+    which only a patch has to say.
+    """
+
+    path: tuple[str, ...]
+    where: tuple[tuple[str, str], ...] = ()
+    said: bool = False
+
+
 class Resource:
     """type and body; `has_content` is true once a value of the message stands in it (constants alone make no resource).
 
-    `position`: absolute position of the segment that made it (1-based), for identities that need one.
+    `position`: absolute position of the segment that made it (1-based), for identities that need one. `write`: how the
+    message table says it is written, "" where it says nothing. `fillers`: elements that only fill what FHIR requires
+    (status unknown): created, never patched.
     """
 
-    __slots__ = ("body", "full_url", "has_content", "lookup", "position", "type")
+    __slots__ = ("body", "erased", "fillers", "full_url", "has_content", "lookup", "position", "type", "write")
 
     def __init__(self, type: str, position: int) -> None:
         self.type = type
@@ -34,6 +48,9 @@ class Resource:
         self.position = position
         self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
         self.full_url = ""
+        self.write = ""
+        self.erased: list[Erasure] = []
+        self.fillers: set[tuple[str, ...]] = set()
 
     def __repr__(self) -> str:
         return f"<{self.type} from segment {self.position}>"

@@ -69,6 +69,7 @@ class MessageCheck:
     def _message(self, message: MessageTable, structure: Structure) -> None:
         for use in message.uses:
             self._use(use)
+        self._writes(message)
         scopes = self._scopes(message, structure)
         for use in message.uses:
             for link in use.links:
@@ -99,6 +100,28 @@ class MessageCheck:
             self.mistakes.add(
                 use.place, f"{use.table} makes {article(table.target)}, and `into` names {article(use.into.type)}"
             )
+
+    def _writes(self, message: MessageTable) -> None:
+        """A resource is written in one way: rows that always apply agree, and what is patched can be found again."""
+        settings = self.tables.settings
+        said: dict[Label, Use] = {}
+        for use in message.uses:
+            if not use.write:
+                continue
+            elements = self.model.elements(use.into.type)
+            if elements and use.write != "replace" and "identifier" not in elements:
+                self.mistakes.add(
+                    use.place, f"{use.into.type} has no identifier: it is written whole, never by `write: {use.write}`"
+                )
+            if use.when is not None or (use.option and settings.get(use.option.name) != use.option.value):
+                continue
+            before = said.setdefault(use.into, use)
+            if before.write != use.write:
+                self.mistakes.add(
+                    use.place,
+                    f"{use.into} is written by `{use.write}` here and by `{before.write}` in {before.place}: "
+                    "one resource is written in one way",
+                )
 
     def _scopes(self, message: MessageTable, structure: Structure) -> dict[Label, str | None]:
         """The repeating group or segment that each label belongs to; None: the whole message."""

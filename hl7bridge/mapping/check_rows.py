@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from hl7bridge.fhir.model import Model
 from hl7bridge.mapping.check_refs import RefCheck
 from hl7bridge.mapping.check_values import ValueCheck
+from hl7bridge.mapping.erase import erasures
 from hl7bridge.mapping.functions import FUNCTIONS
-from hl7bridge.mapping.paths import Malformed, parse_ref
+from hl7bridge.mapping.paths import ANOTHER, Malformed, parse_ref
 from hl7bridge.mapping.schema import OptionTest, OptionValue, Path, Place, Row, Table, TableSet, is_segment_name
 from hl7bridge.mapping.source import Mistakes
 from hl7bridge.mapping.walk import Landing, Walker, article, did_you_mean, listed
@@ -108,6 +109,9 @@ class RowCheck:
         self._names(row)
         if row.to is None:
             return None
+        if row.remove:
+            self._removal(table, row, row.to)
+            return None
         landing = self._landing(table, row, row.to)
         if landing is not None:
             self.values.row(table, row, landing)
@@ -115,6 +119,25 @@ class RowCheck:
         if row.invalid is not None:
             self._refuge(table, row.invalid)
         return landing
+
+    def _removal(self, table: Table, row: Row, to: Path) -> None:
+        """A row that takes away: an element that a server can be told of."""
+        if table.kind != "segment":
+            self.mistakes.add(row.place, "`remove` stands in segment tables: what a data type gives is written whole")
+            return
+        if self.walker.path(table.target, to) is None:
+            return
+        gone = erasures(self.model, self.tables, table, [row])
+        if not gone:
+            step = to.steps[-1]
+            self.mistakes.add(
+                to.place,
+                f"`remove`: on a server nothing tells {step.name}#{step.label} from the rest of {step.name}: "
+                f"`keys` of {table.target} in identity.yaml say which element does, and a row of the label its value",
+            )
+        elif len(gone[0].path) < len(to.steps):
+            path = ".".join(gone[0].path)
+            self.mistakes.add(to.place, f"`remove` takes away {path} as a whole: write `to: {path}`")
 
     def _names(self, row: Row) -> None:
         self._name(row.as_, self.tables.datatypes, row.place, "data type table")
@@ -155,6 +178,11 @@ class RowCheck:
 
     def _landing(self, table: Table, row: Row, to: Path) -> Landing | None:
         primitive = self.model.is_primitive(table.target)
+        if to.another and table.kind == "segment":
+            self.mistakes.add(
+                to.place, f"{ANOTHER} is for data type tables: a further instance here has a label, like name#called"
+            )
+            return None
         if to.text == "$value" and not primitive:
             self.mistakes.add(
                 to.place, f"$value is for tables that give a primitive, and {table.name} gives {article(table.target)}"

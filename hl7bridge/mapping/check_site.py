@@ -65,13 +65,39 @@ class SiteCheck:
             self.mistakes.add(identity.place, f"{identity.type} has no identifier, so `prefer` says nothing")
         for path in identity.unique:
             self._unique(identity, path)
-        for owner in identity.owners:
-            if _MESSAGE_CODE.fullmatch(owner) is None:
-                self.mistakes.add(
-                    identity.place, f"`owners` are message codes like ADT or events like ADT^A08, not {owner!r}"
-                )
+        self._writers(identity)
+        self._keys(identity)
         if identity.collapse:
             self._collapse(identity)
+
+    def _writers(self, identity: Identity) -> None:
+        for word, names in (("owners", identity.owners), ("patchers", identity.patchers)):
+            for name in names:
+                if _MESSAGE_CODE.fullmatch(name) is None:
+                    self.mistakes.add(
+                        identity.place, f"`{word}` are message codes like ADT or events like ADT^A08, not {name!r}"
+                    )
+        for name in sorted({*identity.owners} & {*identity.patchers}):
+            self.mistakes.add(identity.place, f"{name} stands in `owners` and in `patchers`: it is one or the other")
+        if identity.patchers and self.model.element(identity.type, "identifier") is None:
+            self.mistakes.add(identity.place, f"{identity.type} has no identifier: it is written whole, never patched")
+
+    def _keys(self, identity: Identity) -> None:
+        """Elements that stand directly in the parts of a list and occur once: what every server can filter by."""
+        for name, keys in identity.keys.items():
+            element = self.model.element(identity.type, name)
+            if element is None or not element.many:
+                hint = did_you_mean(name, [n for n, e in self.model.elements(identity.type).items() if e.many])
+                self.mistakes.add(identity.place, f"`keys`: {identity.type} has no list {name!r}{hint}")
+                continue
+            for key in keys:
+                part = self.model.element(element.type, key)
+                if part is None or part.many or not part.is_primitive:
+                    fit = [n for n, e in self.model.elements(element.type).items() if e.is_primitive and not e.many]
+                    hint = did_you_mean(key, fit) or f"; there are {listed(fit, 'and')}"
+                    self.mistakes.add(
+                        identity.place, f"`keys`: {name} is told apart by a simple element in it, not {key!r}{hint}"
+                    )
 
     def _unique(self, identity: Identity, path: str) -> None:
         if path in MADE_UP or _FIELDS.fullmatch(path):

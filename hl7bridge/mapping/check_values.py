@@ -14,7 +14,14 @@ _DATES = frozenset(("date", "dateTime", "instant"))
 _NUMBERS = frozenset(("decimal", "integer", "positiveInt", "unsignedInt"))
 _FAMILIES = (_TEXTS, _DATES, _NUMBERS)
 _CODED = ("Coding", "CodeableConcept")
-_GIVES = {"coding-system": _TEXTS, "identifier-system": _TEXTS, "ucum": _TEXTS, "ucum-code": _TEXTS, "text": _TEXTS}
+_GIVES = {
+    "coding-system": _TEXTS,
+    "identifier-system": _TEXTS,
+    "ucum": _TEXTS,
+    "ucum-code": _TEXTS,
+    "text": _TEXTS,
+    "samples": _TEXTS,
+}
 _GIVES["base64"] = frozenset(("base64Binary",))
 _CONSTANTS = {
     "boolean": re.compile("true|false"),

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.fhir.resource import Body, Erasure, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
+from hl7bridge.mapping.erase import erasures
 from hl7bridge.mapping.rows import Apply, RowCompiler, asks_for_absence
-from hl7bridge.mapping.runtime import NULL, Context, Run
+from hl7bridge.mapping.runtime import NULL, Context, Deletion, Issue, Run
 from hl7bridge.mapping.schema import OptionValue, Row, Table, TableSet
 
 
@@ -24,6 +25,8 @@ class Field(NamedTuple):
     rows: tuple[Apply, ...]
     absent: tuple[Apply, ...]  # those whose condition asks for the field not being valued
     path: str  # the first row's path, for recording a deletion
+    erasures: tuple[Erasure, ...]  # what a deletion takes away
+    source: str
 
 
 class Compiler:
@@ -69,6 +72,8 @@ class Compiler:
                 tuple(apply for _, apply in rows),
                 tuple(apply for row, apply in rows if asks_for_absence(row)),
                 rows[0][0].to.text if rows[0][0].to else "",
+                erasures(self.model, self.tables, table, [row for row, _ in rows]),
+                str(rows[0][0].source),
             )
             for number, rows in grouped.items()
         )
@@ -97,10 +102,12 @@ class SegmentTable:
                 ctx.text = ""
                 for apply in field.rows:
                     apply(ctx)
-            elif not raw or raw == NULL:
+            elif not raw or raw == NULL or (raw[:2] == NULL and only_deletes(raw, separator)):
                 ctx.text = ""
                 if raw:
-                    run.deletes.append((resource, field.path))
+                    issue = Issue("deletion-kept", self.name, field.source)
+                    run.deletes.append(Deletion(resource, field.path, bool(field.erasures), issue))
+                    resource.erased += field.erasures
                 for apply in field.absent:
                     apply(ctx)
             elif not separator or separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
@@ -116,6 +123,11 @@ class SegmentTable:
         return ctx
 
 
+def only_deletes(raw: str, separator: str) -> bool:
+    """Whether every repetition says `""`."""
+    return bool(separator) and all(part == NULL for part in raw.split(separator))
+
+
 class DatatypeTable:
     """A compiled data type table: `text` for a primitive's, `fill` for every other."""
 
@@ -125,7 +137,10 @@ class DatatypeTable:
         self.name, self.type, self.primitive = table.name, table.target, primitive
         self.fields: tuple[Field, ...] = ()
 
-    def fill(self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool) -> None:
+    def fill(
+        self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
+    ) -> dict[str, Body]:
+        """Fills `target`; gives the further instances that rows with `$another` made, by label."""
         ctx = self._context(parent, raw, level, target, resource, strict)
         parts = ctx.parts
         count = len(parts)
@@ -136,6 +151,7 @@ class DatatypeTable:
             rows = field.rows if part and part != NULL else field.absent
             for apply in rows:
                 apply(ctx)
+        return ctx.others
 
     def text(self, parent: Context, raw: str, level: int) -> str:
         holder: Body = {}

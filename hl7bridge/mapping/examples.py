@@ -118,6 +118,8 @@ def _plain(value: Any, targets: Mapping[int, Resource]) -> Any:
         return {name: _plain(part, targets) for name, part in value.items()}
     if isinstance(value, list):
         return [_plain(part, targets) for part in value]
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

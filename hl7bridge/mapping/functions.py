@@ -25,6 +25,7 @@ _OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
 
 
@@ -96,6 +97,17 @@ def ucum_code(text: str) -> str:
     return unit if is_ucum(unit) else ""
 
 
+def samples(text: str) -> str:
+    """The numbers of an NA for SampledData.data: joined by blanks, E (no valid value) where one is missing.
+
+    Source: FHIR R4, SampledData.data. The compiler hands the parts over joined by line feeds.
+    """
+    parts = [part.strip() for part in text.split("\n")]
+    if not all(_NUMBER.fullmatch(part) for part in parts if part):
+        raise ValueError("samples that are no numbers")
+    return " ".join(part or "E" for part in parts) if any(parts) else ""
+
+
 def whole_text(text: str) -> str:
     """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
     return text
@@ -108,6 +120,7 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "base64": base64,
         "ucum": ucum,
         "ucum-code": ucum_code,
+        "samples": samples,
         "text": whole_text,
     }
 )

@@ -22,6 +22,8 @@ from hl7bridge.mapping.runtime import Context, Run
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Ref, Use
 from hl7bridge.mapping.write import Target, compile_path
 
+GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
+
 
 class Scope(NamedTuple):
     """Where a label lives: the path of a repeating group or segment, None for the whole message."""
@@ -58,6 +60,7 @@ class PlannedUse:
     place: str
     when: str  # the condition's text
     asked: tuple[Ref, ...]  # the fields it compares
+    write: str
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ class MessagePlan:
         test = tester(use.when, source, -1) if use.when is not None else None
         links = tuple(self._link(link, use, compiler) for link in use.links)
         asked = tuple(trace.compared(use.when))
-        return PlannedUse(table, use.into, links, test, use.table, str(use.place), use.when_text, asked)
+        return PlannedUse(table, use.into, links, test, use.table, str(use.place), use.when_text, asked, use.write)
 
     def _link(self, link: Link, use: Use, compiler: Compiler) -> PlannedLink:
         root = (link.on or use.into).type
@@ -122,6 +125,8 @@ class MessagePlan:
                     continue
                 resource = self._resource(use.into, path, segment, group, resources)
                 ctx = use.table.apply(run, segment, group, resource)
+                if use.write:
+                    resource.write = min(resource.write or use.write, use.write, key=GENTLEST.index)
                 if use.links:
                     pending.append(Pending(use, path, segment, group, ctx))
         for item in pending:

@@ -12,6 +12,8 @@ from hl7bridge.mapping.schema import Label, Literal_, Path, Place, Ref, Step, is
 
 EXTENSION_BASE = "http://hl7.org/fhir/StructureDefinition/"
 
+ANOTHER = "$another"  # a further instance of what a data type table fills
+
 _MAX_DEPTH = 20  # resources behind resources: real paths have two or three
 
 _REF = re.compile(r"([A-Z][A-Z0-9]{1,2})(?:([-.])([0-9]{1,4}(?:\.[0-9]{1,4})*))?")
@@ -61,15 +63,27 @@ def is_ref(text: str) -> bool:
 
 
 def parse_path(text: str, place: Place) -> Path:
-    """`name#legal.family`, `performer#x(PractitionerRole.practitioner(Practitioner))`, `$this`, `$value`."""
+    """`name#legal.family`, `performer#x(Role.practitioner(Practitioner))`, `$this`, `$value`, `$another#x.y`."""
     if text in ("$this", "$value"):
         return Path(text, (), place)
+    if text.startswith(ANOTHER):
+        return _another(text, place)
     if text.count("(") > _MAX_DEPTH:
         raise Malformed(1, "too many brackets in brackets")
     steps, end = _steps(text, 0)
     if end < len(text):
         raise _unexpected(text, end)
     return Path(text, steps, place)
+
+
+def _another(text: str, place: Place) -> Path:
+    label, at = _label(text, len(ANOTHER))
+    if not label or not text.startswith(".", at):
+        raise Malformed(at + 1, f"{ANOTHER} has a label and an element behind it, like {ANOTHER}#called.given")
+    steps, end = _steps(text, at + 1)
+    if end < len(text):
+        raise _unexpected(text, end)
+    return Path(text, steps, place, label)
 
 
 def _steps(text: str, at: int) -> tuple[tuple[Step, ...], int]:

@@ -30,8 +30,9 @@ from hl7bridge.mapping.source import Fields, Items, Mistakes, Node, SourceFile, 
 
 TABLE_WORDS = ("table", "rows", "unmapped", "deviations", "examples", "note")
 ROW_WORDS = (
-    "to as codes value concat set extension on when option apply invalid note".split()  # noqa: SIM905
+    "to as codes value concat set extension on when option apply invalid remove note".split()  # noqa: SIM905
 )
+REMOVE_WORDS = ("to", "when", "option", "remove", "note")
 EXAMPLE_WORDS = ("name", "given", "expect", "options")
 _GUIDE_ROWS = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*(?:\[[A-Za-z0-9_.-]+\])?)#\d+(?:\.ref\d+|-#?\d+)?")
 _VALUE_WORDS = ("as", "value", "concat", "apply")
@@ -141,6 +142,13 @@ class Reader:
             return None
         return OptionTest(name, value) if equals else OptionTest(name)
 
+    def yes(self, node: Node | None, what: str) -> bool:
+        """A switch that is off where it does not stand: `yes` is all it can say."""
+        text = self.text(node, what)
+        if text is not None and text.text != "yes":
+            self.mistakes.add(text.place, f"{what} is `yes` or does not stand there, not {text.text!r}")
+        return text is not None
+
     def value(self, node: Node | None, what: str) -> str | OptionValue | None:
         """A constant, or `{option: name}`."""
         if not isinstance(node, Fields):
@@ -214,6 +222,9 @@ class TableReader(Reader):
         if "to" not in fields.entries:
             self.mistakes.add(place, f"the row of {source} has no `to`")
         self._one_value(fields, place, source)
+        remove = self.yes(get("remove"), "`remove`")
+        if remove:
+            self._only_removes(fields, source)
         when, when_text = self.condition(self.text(get("when"), "`when`"))
         extension, label = self._extension(get("extension"))
         if get("on") is not None and not extension:
@@ -237,8 +248,15 @@ class TableReader(Reader):
             option=self.option(self.text(get("option"), "`option`")),
             apply=self.string(get("apply"), "`apply`") or None,
             invalid=self.path(self.text(get("invalid"), "`invalid`"), "`invalid`"),
+            remove=remove,
             note=self.string(get("note"), "`note`"),
         )
+
+    def _only_removes(self, fields: Fields, source: Ref) -> None:
+        """A row that takes an element away says which and when, and nothing of a value."""
+        for word, place, _ in fields:
+            if word not in REMOVE_WORDS and word in ROW_WORDS:
+                self.mistakes.add(place, f"the row of {source} takes its element away, so `{word}` has no meaning")
 
     def _one_value(self, fields: Fields, place: Place, source: Ref) -> None:
         given = [word for word in _VALUE_WORDS if word in fields.entries]
@@ -251,8 +269,11 @@ class TableReader(Reader):
             self.mistakes.add(
                 fields.entries["codes"][0], f"`codes` translates what was sent, and `{given[0]}` is not that"
             )
-        if not source.parts and is_segment_name(source.root) and not {"value", "concat"} & set(given):
-            self.mistakes.add(place, f"the row of {source} is for the whole segment: it has a `value` or a `concat`")
+        whole = not source.parts and is_segment_name(source.root)
+        if whole and not {"value", "concat", "remove"} & fields.entries.keys():
+            self.mistakes.add(
+                place, f"the row of {source} is for the whole segment: it has a `value`, a `concat` or `remove: yes`"
+            )
 
     def _set(self, node: Node | None) -> Iterator[tuple[Path, str | OptionValue]]:
         fields = self.fields(node, "`set`")

@@ -14,12 +14,14 @@ from hl7bridge.fhir.model import closest
 from hl7bridge.hl7v2.structure import Structure, StructureError
 from hl7bridge.mapping.paths import parse_label, parse_link_key
 from hl7bridge.mapping.read import Reader
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTable, Use
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTable, Use, Write
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
+from hl7bridge.mapping.walk import did_you_mean, listed
 
 MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "unmapped", "deviations", "note")
 SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
-USE_WORDS = ("use", "into", "link", "when", "option", "note")
+USE_WORDS = ("use", "into", "link", "write", "when", "option", "note")
+WRITES: dict[str, Write] = {"create": "create", "patch": "patch", "replace": "replace", "delete": "delete"}
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}_[A-Z0-9]{3}")
 _EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
 
@@ -133,10 +135,20 @@ class MessageReader(Reader):
         into = self.parse(self.text(fields.get("into"), "`into`"), parse_label, "`into`")
         links = tuple(self._links(fields.get("link")))
         option = self.option(self.text(fields.get("option"), "`option`"))
+        write = self._write(self.text(fields.get("write"), "`write`"))
         note = self.string(fields.get("note"), "`note`")
         if not table or into is None:
             return None
-        return Use(segment, table, into, links, place, when, when_text, option, note)
+        return Use(segment, table, into, links, place, when, when_text, option, write, note)
+
+    def _write(self, text: Text | None) -> Write:
+        """How the resource is written, where the row says it."""
+        if text is None:
+            return ""
+        if text.text not in WRITES:
+            hint = did_you_mean(text.text, WRITES)
+            self.mistakes.add(text.place, f"`write` is {listed(tuple(WRITES))}, not {text.text!r}{hint}")
+        return WRITES.get(text.text, "")
 
     def _links(self, node: Node | None) -> Iterator[Link]:
         for key, place, value in self.fields(node, "`link`") or ():

@@ -12,7 +12,7 @@ from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 CODES_WORDS = ("codes", "v2-table", "system", "map", "otherwise", "unmapped", "deviations", "note")
 CODE_WORDS = ("code", "system", "display")
 OPTION_WORDS = ("default", "values", "says", "decides")
-IDENTITY_WORDS = ("prefer", "unique", "owners", "collapse", "note")
+IDENTITY_WORDS = ("prefer", "unique", "owners", "patchers", "keys", "collapse", "note")
 OTHERWISE = ("keep", "drop", "error")
 
 
@@ -118,8 +118,15 @@ class SiteReader(Reader):
                 owners=self._list(fields, "owners"),
                 collapse=self.string(fields.get("collapse"), "`collapse`"),
                 place=place,
+                patchers=self._list(fields, "patchers"),
+                keys=self._keys(fields.get("keys"), type_),
             )
         return found
+
+    def _keys(self, node: Node | None, type_: str) -> dict[str, tuple[str, ...]]:
+        """`keys: {identifier: system, telecom: [use, system]}`: by list, the elements in it."""
+        fields = self.fields(node, f"`keys` of {type_}")
+        return {name: tuple(t.text for t in self.texts(value, name)) for name, _, value in fields or ()}
 
     def _list(self, fields: Fields, word: str) -> tuple[str, ...]:
         node = fields.get(word)

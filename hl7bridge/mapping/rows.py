@@ -6,6 +6,7 @@ Sans-IO. Everything that does not depend on the message is decided here, once, w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.resource import Body, Resource
@@ -13,6 +14,7 @@ from hl7bridge.mapping import write
 from hl7bridge.mapping.access import getter, joiner, reader, tester
 from hl7bridge.mapping.codes import CODED, Codes, honest
 from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
+from hl7bridge.mapping.erase import erasures, governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.runtime import Context, Run
 from hl7bridge.mapping.schema import All, Condition, Path, Ref, Row, Table, Valued
@@ -45,6 +47,8 @@ class RowCompiler:
 
     def _compile(self) -> Apply:
         row = self.row
+        if row.remove:
+            return self._removal()
         if row.to is not None and row.to.text == "$value":
             return self._value_row()
         target = self._target(row.to, row)
@@ -84,6 +88,7 @@ class RowCompiler:
         test, name, source = self.test, self.table.name, self.source
         companions = tuple(self._companion(path, self.compiler.setting(value)) for path, value in self.row.set_)
         repeats = target.repeats
+        fills, governed = self._fills()
 
         def apply(ctx: Context) -> bool:
             if not test(ctx):
@@ -92,13 +97,26 @@ class RowCompiler:
                 if ctx.run.valued(ctx.text):
                     ctx.run.count("repetition-dropped", name, source)
                 return False
+            there = fills and write.holds(ctx.resource.body, governed)
             if not body(ctx):
                 return False
             for companion in companions:
                 companion(ctx)
+            if fills and not there:
+                ctx.resource.fillers.add(governed)
+            elif governed and ctx.resource.fillers:
+                ctx.resource.fillers.discard(governed)
             return True
 
         return apply
+
+    def _fills(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether the row only fills what FHIR requires, and which element of the resource it writes."""
+        row = self.row
+        if self.table.kind != "segment" or row.extension:
+            return False, ()
+        constant = self.compiler.setting(row.value) if row.value is not None else ""
+        return only_fills(row, constant), governed(self.compiler.model, self.table, row.to)
 
     def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
         target = (
@@ -146,6 +164,8 @@ class RowCompiler:
         if name == "text":
             return self._whole()
         function = FUNCTIONS[name]
+        if name == "samples":
+            return self._samples()
         raw, level = self.raw, self._level()
         if name == "identifier-system":
 
@@ -162,10 +182,35 @@ class RowCompiler:
             return lambda ctx: function(data, encoding(ctx)) if (data := text(ctx)) else ""
         return lambda ctx: function(said) if (said := text(ctx)) else ""
 
+    def _samples(self) -> Text:
+        """All components of the value, texts as they are, to the function."""
+        raw, level = self.raw, self._level()
+
+        def values(ctx: Context) -> str:
+            depth = level(ctx)
+            return FUNCTIONS["samples"]("\n".join(ctx.run.leaf(p, depth + 1) for p in ctx.run.split(raw(ctx), depth)))
+
+        return values
+
     def _before(self) -> Ref:
         """The component before the row's own: ED.4 names the encoding of ED.5."""
         source = self.row.source
         return Ref(source.root, (*source.parts[:-1], source.parts[-1] - 1))
+
+    def _removal(self) -> Apply:
+        """`remove: yes`: nothing is written, and what is there goes."""
+        test = self.test
+        gone = tuple(
+            erasure._replace(said=True)
+            for erasure in erasures(self.compiler.model, self.compiler.tables, self.table, [self.row])
+        )
+
+        def apply(ctx: Context) -> bool:
+            if test(ctx):
+                ctx.resource.erased += gone
+            return False
+
+        return apply
 
     # -- the three kinds of row -----------------------------------------------------------------------------------
 
@@ -228,6 +273,7 @@ class RowCompiler:
         on_invalid = self._on_invalid(target)
         strict_here = self.row.invalid is not None
         into = target.into
+        place_others = self._others(target, codes)
         counted, source = self.table.name if codes is None else "", self.source
 
         def apply(ctx: Context) -> bool:
@@ -239,7 +285,7 @@ class RowCompiler:
             body: Body = resource.body if into is not None else {} if target.name else ctx.target
             mark = len(run.references)
             try:
-                table.fill(ctx, text, level(ctx), body, resource, strict_here or ctx.strict)
+                others = table.fill(ctx, text, level(ctx), body, resource, strict_here or ctx.strict)
             except Invalid:
                 if not strict_here:
                     raise
@@ -247,17 +293,36 @@ class RowCompiler:
                 return on_invalid(ctx)
             if codes is not None:
                 body = _coded(codes, run, target.type, body)
-            if not body:
-                return False
             if target.type in CODED:
                 honest(run, counted, source, target.type, body)
-            if into is not None:
+            if body and into is not None:
                 _put_resource(ctx, target, resource)
-            elif target.name:
+            elif body and target.name:
                 write.put_complex(ctx, target, body, ctx.rep)
-            return True
+            if others:
+                place_others(ctx, others)
+            return bool(body or others)
 
         return apply
+
+    def _others(self, target: Target, codes: Codes | None) -> Callable[[Context, dict[str, Body]], None]:
+        """Places what `$another` made: beside the element where it may repeat, else it is counted as dropped."""
+        name, source = self.table.name, self.source
+
+        def put(ctx: Context, others: dict[str, Body]) -> None:
+            if not target.name:
+                ctx.others.update(others)
+                return
+            for label, body in others.items():
+                if not target.many or target.into is not None:
+                    ctx.run.count("repetition-dropped", name, source)
+                    continue
+                coded = _coded(codes, ctx.run, target.type, body) if codes is not None else body
+                if target.type in CODED:
+                    honest(ctx.run, name if codes is None else "", source, target.type, coded)
+                write.put_complex(ctx, replace(target, label=f"{target.label}/{label}"), coded, ctx.rep)
+
+        return put
 
     def _bare_coding(self, target: Target) -> Apply:
         """`codes` without `as` on a Coding or CodeableConcept: the text is the code."""

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 NULL = '""'
 
-IssueKind = Literal["value-invalid", "code-unmapped", "repetition-dropped", "character-removed", "identity-merged"]
+IssueKind = Literal[
+    "value-invalid", "code-unmapped", "repetition-dropped", "character-removed", "identity-merged", "deletion-kept"
+]
 
 
 class Issue(NamedTuple):
@@ -29,6 +31,15 @@ class Issue(NamedTuple):
     kind: IssueKind
     table: str
     source: str
+
+
+class Deletion(NamedTuple):
+    """A field that says `""`: the path of its first row, and whether it is known what a server has to take away."""
+
+    resource: Resource
+    path: str
+    placed: bool
+    issue: Issue
 
 
 class Run:
@@ -59,7 +70,7 @@ class Run:
         self.zone = zone
         self.offset = offset
         self.issues: Counter[Issue] = Counter()
-        self.deletes: list[tuple[Resource, str]] = []
+        self.deletes: list[Deletion] = []
         self.displaced: list[tuple[Body, tuple[str, ...]]] = []  # names of a choice that an `invalid:` path replaced
         self.references: list[Reference] = []
         self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
@@ -102,6 +113,7 @@ class Context:
         "group",
         "index",
         "level",
+        "others",
         "parent",
         "parts",
         "rep",
@@ -140,3 +152,4 @@ class Context:
         self.parent = parent
         self.strict = strict
         self.slots: dict[tuple[int, str, str, int], Any] = {}
+        self.others: dict[str, Body] = {}  # further instances of what the table fills, by label

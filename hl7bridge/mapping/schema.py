@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Otherwise = str  # "keep" | "drop" | "error" | a code
+Write = Literal["", "create", "patch", "replace", "delete"]  # "": as identity.yaml says
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,11 +122,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Where a row writes. `steps` is empty for `$this` (the resource or element itself) and `$value` (a primitive)."""
+    """Where a row writes. `steps` is empty for `$this` (the resource or element itself) and `$value` (a primitive).
+
+    `another`: the label of a further instance of what the table fills, where `steps` starts: `$another#called.given`.
+    """
 
     text: str
     steps: tuple[Step, ...]
     place: Place
+    another: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,7 @@ class Row:
     option: OptionTest | None = None
     apply: str | None = None  # a built-in function by name
     invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
+    remove: bool = False  # `to` is taken away instead of written
     note: str = ""
 
 
@@ -251,6 +257,7 @@ class Use:
     when: Condition | None = None
     when_text: str = ""
     option: OptionTest | None = None
+    write: Write = ""
     note: str = ""
 
 
@@ -327,7 +334,8 @@ class Identity:
 
     `prefer`: identifier type codes (table 0203) in order, "*" for any identifier with a system. `unique`: paths whose
     values make a resource without such an identifier the same thing (empty: one for each message). `owners`: message
-    codes whose word replaces what the server has; every other message only creates what is not there.
+    codes and events whose word replaces what the server has; `patchers`: those that change only what they say; every
+    other message only creates what is not there. `keys`: what tells the parts of a list apart when it is patched.
     """
 
     type: str
@@ -336,6 +344,8 @@ class Identity:
     owners: tuple[str, ...]
     collapse: str  # a reference that stands in for a resource without content of its own; "" for none
     place: Place
+    patchers: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

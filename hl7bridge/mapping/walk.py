@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hl7bridge.fhir.model import Element, Model, closest
+from hl7bridge.mapping.paths import ANOTHER
 from hl7bridge.mapping.schema import Path, Place, Row, Step, Table
 from hl7bridge.mapping.source import Mistakes
 
@@ -33,7 +34,7 @@ class Landing:
         return self.element.name if self.element else self.type
 
 
-def did_you_mean(wrong: str, known: Mapping[str, object] | tuple[str, ...] | frozenset[str]) -> str:
+def did_you_mean(wrong: str, known: Mapping[str, object] | tuple[str, ...] | list[str] | frozenset[str]) -> str:
     """`; did you mean 'name'?`, or nothing where no known word is alike."""
     meant = closest(wrong, known)
     return f"; did you mean {meant!r}?" if meant else ""
@@ -70,12 +71,7 @@ class Walker:
         """The element that carries the row's extension."""
         if row.on is None:
             return Landing(table.target, None, ())
-        carrier = self.path(table.target, row.on)
-        if carrier and carrier.element and carrier.element.is_primitive and carrier.element.many:
-            self.mistakes.add(
-                row.on.place, f"{carrier.named()} repeats: one of several primitives cannot carry an extension"
-            )
-        return carrier
+        return self.path(table.target, row.on)
 
     def inside_extension(self, path: Path, start: tuple[str, ...]) -> Landing | None:
         first = path.steps[0].name if path.steps else path.text
@@ -88,6 +84,8 @@ class Walker:
         """From a type along a path. `$this` and `$value` land on the type itself."""
         if not path.steps:
             return Landing(root, None, (*start, path.text))
+        if path.another:
+            start = (*start, f"{ANOTHER}#{path.another}")
         return self._steps(Landing(root, None, start), path.steps, path.place)
 
     def _steps(self, at: Landing, steps: tuple[Step, ...], place: Place) -> Landing | None:

@@ -99,6 +99,15 @@ def beside_one_of_many(name: str, label: str, counts: bool) -> Hop:
     return hop
 
 
+def another(label: str) -> Hop:
+    """From what a data type table fills to a further instance of it, placed by the row that applies the table."""
+
+    def hop(ctx: Context, node: Body, resource: Resource, rep: int) -> Walk:
+        return ctx.others.setdefault(label, {}), resource
+
+    return hop
+
+
 def behind(type: str) -> Hop:
     """From a Reference element to the body of the resource it leads to."""
 
@@ -128,6 +137,9 @@ def compile_path(
 ) -> Target:
     """The Target of a row whose table's target type is `root`: first `on`, then the extensions, then `to`."""
     walker = _Walker(model, root, starred((*(on.steps if on else ()), *(path.steps if path else ()))))
+    start = on or path
+    if start is not None and start.another:
+        walker.hops.append(another(start.another))
     if on is not None:
         walker.steps(on.steps)
         walker.enter_primitive()
@@ -211,6 +223,14 @@ class _Walker:
         return Target(
             hops, element.name, element, label, self.type, element.many, counts, self.repeats, others, self.into
         )
+
+
+def holds(body: Body, path: Sequence[str]) -> bool:
+    """Whether something stands at a path already, or beside it."""
+    node: Any = body
+    for name in path[:-1]:
+        node = node.get(name, {})
+    return bool(path) and (path[-1] in node or "_" + path[-1] in node)
 
 
 def slot(node: Body, target: Target, rep: int) -> tuple[int, str, str, int]:

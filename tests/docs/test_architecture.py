@@ -18,6 +18,7 @@ FORBIDDEN = {"bridge": {"cli", "examine"}, "cli": {"intake", "joints"}}
 IO = {"asyncio", "socket", "pathlib", "time", "aiohttp", "sqlite3", "threading"}
 SANS_IO = [
     "admission",
+    "difference",
     "reasons",
     "errors",
     "lineage",

@@ -74,6 +74,29 @@ def test_rows_with_one_label_write_into_one_instance_and_companions_follow_their
     }
 
 
+def test_another_instance_stands_beside_the_one_its_value_fills_for_each_repetition(adt: Any) -> None:
+    patient = one(adt("PID|1||1^^^A||Doe^Jo^^^^^^^^^^^^^Jojo~^^^^^^^^^^^^^^Al"), "Patient")
+    assert patient["name"] == [
+        {"family": "Doe", "given": ["Jo"]},
+        {"given": ["Jojo"], "use": "nickname"},
+        {"given": ["Al"], "use": "nickname"},
+    ]
+
+
+def test_another_instance_of_what_occurs_once_is_counted_as_dropped(adt: Any) -> None:
+    result = adt(PID, "NK1|1|Roe^^^^^^^^^^^^^^Ro")
+    assert one(result, "Patient")["contact"][0]["name"] == {"family": "Roe"}
+    assert result.issues[Issue("repetition-dropped", "NK1-Patient", "NK1-2")] == 1
+
+
+def test_an_extension_goes_with_the_one_of_several_primitives_that_it_is_on(adt: Any) -> None:
+    extension = {"url": "http://hl7.org/fhir/StructureDefinition/humanname-own-name", "valueString": "Own"}
+    name = one(adt("PID|1||1^^^A||Doe^Jo^X^Own"), "Patient")["name"][0]
+    assert (name["given"], name["_given"]) == (["Jo", "X"], [{"extension": [extension]}])
+    name = one(adt("PID|1||1^^^A||Doe^^X^Own"), "Patient")["name"][0]
+    assert (name["given"], name["_given"]) == (["X", None], [None, {"extension": [extension]}])
+
+
 def test_a_star_says_where_the_repetition_counts(adt: Any) -> None:
     contact = {"relationship": [{"text": "one"}, {"text": "two"}], "name": {"family": "Roe"}}
     assert one(adt(PID, "NK1|1|Roe|one~two"), "Patient")["contact"] == [contact]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7bridge.mapping.functions import FUNCTIONS, base64, coding_system, identifier_system, ucum
+from hl7bridge.mapping.functions import FUNCTIONS, base64, coding_system, identifier_system, samples, ucum
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,13 @@ def test_ucum_units_carry_its_system(unit: str) -> None:
 )
 def test_other_units_carry_none(unit: str) -> None:
     assert ucum(unit) == ""
+
+
+def test_samples_are_numbers_with_blanks_between_and_e_for_a_missing_one() -> None:
+    assert samples("12\n-7.5\n\n.5") == "12 -7.5 E .5"
+    assert samples("\n") == ""
+    with pytest.raises(ValueError, match="no numbers"):
+        samples("12\nhigh")
 
 
 @given(st.sampled_from(sorted(FUNCTIONS)), st.text(max_size=40))
