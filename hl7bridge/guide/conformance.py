@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from hl7bridge.fhir.model import Model
 from hl7bridge.guide.messages import MessageComparison
 from hl7bridge.guide.names import table_name
-from hl7bridge.guide.rows import RowComparison
+from hl7bridge.guide.places import Place as Place_
+from hl7bridge.guide.places import path_place
+from hl7bridge.guide.rows import Linked, RowComparison
 from hl7bridge.guide.sheet import GuideRow
 from hl7bridge.guide.verdict import UNDECIDED, Finding, Said, Verdict, judge
-from hl7bridge.mapping.schema import Place, TableSet
+from hl7bridge.mapping.schema import All, Condition, Place, Table, TableSet, Valued
 
 KINDS = ("message", "message-ref", "segment", "datatype", "codesystem")
 ASKED = ("yes", "config", "no")
@@ -77,7 +79,7 @@ def _map(rows: list[GuideRow], tables: TableSet, model: Model) -> Iterator[tuple
     if kind in ("segment", "datatype"):
         table = (tables.segments if kind == "segment" else tables.datatypes).get(name)
         if table is not None:
-            comparison = RowComparison(tables, table, model, rows)
+            comparison = RowComparison(tables, table, model, rows, _linked(table, tables))
             yield from ((row.id, comparison.find(row)) for row in rows)
             return
     elif kind == "codesystem" and name in tables.codes:
@@ -89,6 +91,36 @@ def _map(rows: list[GuideRow], tables: TableSet, model: Model) -> Iterator[tuple
         yield from ((row.id, message.reference(row)) for row in rows if row.kind == "message-ref")
         return
     yield from ((row.id, Finding(False, f"there is no table {name}")) for row in rows)
+
+
+def _linked(table: Table, tables: TableSet) -> Iterator[Linked]:
+    """The tables that message tables put behind a reference of this one, from the same segment, each once."""
+    seen: set[tuple[Place_, str]] = set()
+    for message in tables.messages.values():
+        for use in message.uses:
+            if use.table != table.name:
+                continue
+            for other in message.uses:
+                behind = tables.segments.get(other.table)
+                off = other.option is not None and tables.settings.get(other.option.name) != other.option.value
+                if other.segment != use.segment or behind is None or off:
+                    continue
+                for link in (*use.links, *other.links):
+                    owner = link.on or (use.into if link in use.links else other.into)
+                    key = (path_place(link.path), behind.name)
+                    if owner == use.into and link.to == other.into and link.to != use.into and key not in seen:
+                        seen.add(key)
+                        yield Linked(key[0], behind, _without_segments(other.when))
+
+
+def _without_segments(condition: Condition | None) -> Condition | None:
+    """A condition without its tests for whole segments: the guide requires these where it puts one into the other."""
+    if isinstance(condition, Valued) and not condition.ref.parts and not condition.negated:
+        return None
+    if isinstance(condition, All):
+        parts = tuple(kept for part in condition.parts if (kept := _without_segments(part)) is not None)
+        return All(parts) if len(parts) > 1 else parts[0] if parts else None
+    return condition
 
 
 def _code(row: GuideRow, tables: TableSet) -> Finding:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 _MAP = r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:\[[^\]\s]+\])?"
 _NUMBER = r"#(\d+)(\.ref\d+)?(?:-#?(\d+))?"
-_ROWS = re.compile(rf"({_MAP}){_NUMBER}((?:(?:,| and|, and) #\d+(?:\.ref\d+)?(?:-#?\d+)?)*)")
+_ROWS = re.compile(rf"({_MAP}){_NUMBER}((?:(?:,| and|, and)? #\d+(?:\.ref\d+)?(?:-#?\d+)?)*)")
 _MORE = re.compile(_NUMBER)
 
 

@@ -5,7 +5,9 @@ Sans-IO. A place is a line of hops, each a name and the number or label that tel
     performer[2](PractitionerRole.organization(Organization))  performer 2, (PractitionerRole), organization, …
     birthDate.extension[1].valueDateTime                       birthDate, extension <url> 1, valueDateTime
 
-The guide gives an extension's url in a row of its own; `Slots` finds it. `$this` and `$value` are the empty place.
+The guide gives an extension's url in a row of its own; `Slots` finds it. Where the guide has the address of a page
+about an extension, or https, the place is that of the extension; the row that gives the url is held by its own word.
+`$this` and `$value` are the empty place.
 """
 
 from __future__ import annotations
@@ -20,6 +22,15 @@ from hl7bridge.mapping.schema import Path, Row, Step
 
 _HOP = re.compile(r"([A-Za-z][A-Za-z0-9|-]*)?(?:\[([^\]]*)\])?(?::[A-Za-z-]+)?")
 EXTENSION = "extension"
+_PAGE = re.compile(r"https?://(?:www\.)?hl7\.org/fhir/(?:R4/)?extension-([A-Za-z-]+?)(?:\.html)?")
+
+
+def extension_name(url: str) -> str:
+    """The name of the hop: the canonical url, where another spelling of it was given."""
+    page = _PAGE.fullmatch(url)
+    if page is not None:
+        url = f"http://hl7.org/fhir/StructureDefinition/{page[1]}"
+    return f"{EXTENSION} {url.lower().replace('https://hl7.org/', 'http://hl7.org/')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class Slots:
                 found.append(hop)
                 continue
             own = unquoted(row.assignment) if gives_url and at == len(raw) - 1 else self._url(raw[: at + 1], row.source)
-            found.append(Hop(f"{EXTENSION} {own}", hop.label))
+            found.append(Hop(extension_name(own), hop.label))
         return tuple(found)
 
     def _url(self, slot: Place, source: str) -> str:
@@ -132,8 +143,8 @@ def carrier_place(row: Row) -> Place:
     first, *inner = row.extension
     return (
         *path_place(row.on),
-        Hop(f"{EXTENSION} {first}", row.extension_label),
-        *(Hop(f"{EXTENSION} {url}") for url in inner),
+        Hop(extension_name(first), row.extension_label),
+        *(Hop(extension_name(url)) for url in inner),
     )
 
 

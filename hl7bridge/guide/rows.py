@@ -3,24 +3,36 @@
 Sans-IO. Every row of ours is written out into what it writes, companions and all (`writes_of`: the guide's columns),
 and a row of the guide is held when one of these has its field, its place, its constant or join or data type map, its
 code table and its condition. What differs first, in this order, is what is said of the closest one.
+
+The guide writes a resource behind a reference inside the map of the one that refers to it; where a message table links
+two tables of ours instead, the writes of the linked one are taken for writes behind that link (`Linked`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from hl7bridge.fhir.model import Model
 from hl7bridge.guide.instances import Instances
 from hl7bridge.guide.logic import asks_absence, same
 from hl7bridge.guide.names import table_name
-from hl7bridge.guide.places import Place, Slots, companion_place, extensions_of, names, own_place, unquoted
+from hl7bridge.guide.places import (
+    Hop,
+    Place,
+    Slots,
+    companion_place,
+    extensions_of,
+    names,
+    own_place,
+    unquoted,
+)
 from hl7bridge.guide.sheet import GuideRow
 from hl7bridge.guide.verdict import Finding
 from hl7bridge.mapping.condition import parse_condition
 from hl7bridge.mapping.paths import Malformed, parse_concat, parse_ref
-from hl7bridge.mapping.schema import Condition, Literal_, OptionValue, Ref, Row, Table, TableSet
+from hl7bridge.mapping.schema import All, Condition, Literal_, OptionValue, Ref, Row, Table, TableSet
 
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
 _LIST = re.compile(r"\[([^\]]*)\]")
@@ -35,21 +47,50 @@ class Write:
     place: Place
     value: str | OptionValue | None
     companion: bool
+    when: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """`path`: the place of a reference; `table`: what a message table writes behind it, `when` it does."""
+
+    path: Place
+    table: Table
+    when: Condition | None
 
 
 def writes_of(table: Table) -> Iterator[Write]:
     """A table written out: each row, and each of its companions."""
     for row in table.rows:
-        yield Write(row, own_place(row), row.value, False)
+        yield Write(row, own_place(row), row.value, False, row.when)
         for path, constant in row.set_:
-            yield Write(row, companion_place(row, path), constant, True)
+            yield Write(row, companion_place(row, path), constant, True, row.when)
+
+
+def linked_writes(linked: Linked) -> Iterator[Write]:
+    """The same for a table behind a reference."""
+    behind = (*linked.path, Hop(f"({linked.table.target})"))
+    for write in writes_of(linked.table):
+        parts = tuple(part for part in (linked.when, write.when) if part is not None)
+        when = All(parts) if len(parts) > 1 else parts[0] if parts else None
+        yield replace(write, place=(*behind, *write.place), when=when)
 
 
 def guide_condition(row: GuideRow) -> Condition | None:
-    """The guide's condition. Raises Malformed for one that is not in our grammar."""
+    """The guide's condition. Raises Malformed for one that is not in our grammar.
+
+    A component named by its data type (`XAD-7`, `CX.5`) is the component of the row's own field.
+    """
     if not row.condition:
         return None
-    return parse_condition(_LIST.sub(_quoted_list, row.condition))
+    text = _LIST.sub(_quoted_list, row.condition)
+    if row.kind != "segment" or not row.source_type or "-" not in row.source:
+        return parse_condition(text)
+    own = parse_ref(row.source)
+    named = re.sub(
+        rf"\b{re.escape(row.source_type)}[-.](\d+)", lambda m: str(Ref(own.root, (*own.parts, int(m[1])))), text
+    )
+    return parse_condition(named)
 
 
 def _quoted_list(match: re.Match[str]) -> str:
@@ -60,12 +101,16 @@ def _quoted_list(match: re.Match[str]) -> str:
 class RowComparison:
     """The rows of one map of the guide against the table of ours that has its name."""
 
-    def __init__(self, tables: TableSet, table: Table, model: Model, rows: list[GuideRow]) -> None:
+    def __init__(
+        self, tables: TableSet, table: Table, model: Model, rows: list[GuideRow], linked: Iterable[Linked] = ()
+    ) -> None:
         self.tables = tables
         self.table = table
         self.slots = Slots(rows, table.target)
         self.instances = Instances(model, table.target)
         self.writes = list(writes_of(table))
+        for each in linked:
+            self.writes += linked_writes(each)
 
     def find(self, row: GuideRow) -> Finding:
         """The row of ours that holds this one; else what the closest one does otherwise."""
@@ -95,7 +140,11 @@ class RowComparison:
         """The place of ours that the row's place is compared with, or None when they differ."""
         if self.slots.is_url(row):
             return next((at for at in extensions_of(write.place) if names(at) == names(place)), None)
-        return write.place if names(write.place) == names(place) else None
+        if names(write.place) == names(place):
+            return write.place
+        # `practitioner` with XCN[Practitioner]: the map makes the resource that the path leaves out
+        implied = f"({table_name(row.datatype_map).partition('-')[2]})"
+        return write.place[:-1] if names(write.place) == (*names(place), implied) else None
 
     def _missing(self, row: GuideRow, place: Place) -> str:
         source = row.source or self.table.source
@@ -119,9 +168,11 @@ class RowComparison:
 
     def _value(self, row: GuideRow, write: Write) -> str:
         said, ours = row.assignment, write.value
-        if self.slots.is_url(row) or said.startswith("/") or row.reason.startswith("assignment"):
+        if self.slots.is_url(row):
+            return "" if unquoted(said) in write.row.extension else f"the guide has the url {unquoted(said)}"
+        if said.startswith("/") or row.reason.startswith("assignment"):
             return ""
-        concat = _concat(said)
+        concat = _concat(said, row)
         if concat is not None:
             return "" if write.row.concat == concat and ours is None else f"the guide joins {said}"
         if said:
@@ -171,8 +222,8 @@ class RowComparison:
             return f"its condition cannot be read: {row.condition}"
         if theirs is None and row.asked == "config":
             return ""  # the option stands for the words of the sheet
-        given = () if asks_absence(theirs, own) or asks_absence(write.row.when, own) else (own,)
-        if same(theirs, write.row.when, (*given, Ref(own.root)) if self.table.kind == "segment" else given):
+        given = () if asks_absence(theirs, own) or asks_absence(write.when, own) else (own,)
+        if same(theirs, write.when, (*given, Ref(own.root)) if self.table.kind == "segment" else given):
             return ""
         return f"the guide asks {row.condition or 'nothing'}, ours {write.row.when_text or 'nothing'}"
 
@@ -188,10 +239,16 @@ class RowComparison:
         return write.value.name if isinstance(write.value, OptionValue) else ""
 
 
-def _concat(text: str) -> tuple[Ref | Literal_, ...] | None:
-    """The guide's join of fields; a field alone is one too."""
+def _concat(text: str, row: GuideRow) -> tuple[Ref | Literal_, ...] | None:
+    """The guide's join of fields; a field alone is one too. `MSG.1` in a row of MSH-9 is MSH-9.1."""
     try:
         parts = parse_concat(text) if "+" in text else (parse_ref(text),)
+        own = parse_ref(row.source) if row.source else None
     except (Malformed, ValueError):
         return None
+    if own is not None and row.kind == "segment":
+        parts = tuple(
+            Ref(own.root, (*own.parts, *part.parts)) if isinstance(part, Ref) and part.root == row.source_type else part
+            for part in parts
+        )
     return parts if any(isinstance(part, Ref) and part.parts for part in parts) else None
