@@ -22,7 +22,7 @@ _GIVES = {
     "text": _TEXTS,
     "samples": _TEXTS,
 }
-_GIVES["base64"] = frozenset(("base64Binary",))
+_GIVES["base64"] = _GIVES["text-base64"] = frozenset(("base64Binary",))
 _CONSTANTS = {
     "boolean": re.compile("true|false"),
     "integer": re.compile(r"-?\d{1,10}"),
@@ -58,7 +58,7 @@ class ValueCheck:
         if len(row.concat) > 1 and landing.type not in _TEXTS:  # a single field is converted like the row's own
             self.mistakes.add(row.place, f"`concat` gives a text, and {where} is {article(landing.type)}")
         if row.apply in _GIVES and landing.type not in _GIVES[row.apply or ""]:
-            gives = "base64" if row.apply == "base64" else "a text"
+            gives = "base64" if row.apply in ("base64", "text-base64") else "a text"
             self.mistakes.add(row.place, f"`apply: {row.apply}` gives {gives}, and {where} is {article(landing.type)}")
         codes = self.tables.codes.get(row.codes or "")
         if codes is not None:

@@ -122,5 +122,6 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "ucum-code": ucum_code,
         "samples": samples,
         "text": whole_text,
+        "text-base64": base64,
     }
 )

@@ -161,8 +161,9 @@ class RowCompiler:
         return whole
 
     def _function(self, name: str) -> Text:
-        if name == "text":
-            return self._whole()
+        if name in ("text", "text-base64"):
+            whole = self._whole()
+            return whole if name == "text" else lambda ctx: FUNCTIONS["base64"](whole(ctx))
         function = FUNCTIONS[name]
         if name == "samples":
             return self._samples()

@@ -171,7 +171,7 @@ def _reads(row: Row, table: Table, own: int) -> tuple[list[Where], list[Where]]:
     if row.as_ is not None:
         return [], []
     source = row.source
-    if row.apply == "text":
+    if row.apply in ("text", "text-base64"):
         return [], [position(source, table, own)]
     if row.apply == "identifier-system":
         return [position(Ref(source.root, (*source.parts, number)), table, own) for number in (1, 2, 3)], []
