@@ -118,6 +118,13 @@ class RowCheck:
         self._companions(table, row)
         if row.invalid is not None:
             self._refuge(table, row.invalid)
+        if row.fallback and (
+            len(row.to.steps) != 1 or landing is None or landing.element is None or landing.element.many
+        ):
+            at = f"{table.target}.{row.to.text}"
+            self.mistakes.add(
+                row.to.place, f"`fallback` is for an element that occurs once, right in its table: not {at}"
+            )
         return landing
 
     def _removal(self, table: Table, row: Row, to: Path) -> None:

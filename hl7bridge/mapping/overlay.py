@@ -55,7 +55,7 @@ def _by_key(base: Fields, over: Fields) -> Fields:
 
 def _tables(base: Fields, over: Fields, unit: Callable[[str], str]) -> Fields:
     """A table with `rows` and `unmapped`, which exclude each other by unit, and `examples`, replaced by name."""
-    merged = _words(base, over, {"deviations": _by_key})
+    merged = _words(base, over, {"also": _by_key, "deviations": _by_key})
     entries = dict(merged.entries)
     rows, unmapped = _fields(over, "rows"), _fields(over, "unmapped")
     said = {unit(key) for key in (*rows, *unmapped)}

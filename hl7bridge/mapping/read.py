@@ -30,7 +30,7 @@ from hl7bridge.mapping.source import Fields, Items, Mistakes, Node, SourceFile, 
 
 TABLE_WORDS = ("table", "rows", "unmapped", "deviations", "examples", "note")
 ROW_WORDS = (
-    "to as codes value concat set extension on when option apply invalid remove note".split()  # noqa: SIM905
+    "to as codes value concat set extension on when option apply invalid remove fallback note".split()  # noqa: SIM905
 )
 REMOVE_WORDS = ("to", "when", "option", "remove", "note")
 EXAMPLE_WORDS = ("name", "given", "expect", "options")
@@ -249,6 +249,7 @@ class TableReader(Reader):
             apply=self.string(get("apply"), "`apply`") or None,
             invalid=self.path(self.text(get("invalid"), "`invalid`"), "`invalid`"),
             remove=remove,
+            fallback=self.yes(get("fallback"), "`fallback`"),
             note=self.string(get("note"), "`note`"),
         )
 

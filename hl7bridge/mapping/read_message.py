@@ -18,7 +18,7 @@ from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTab
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 from hl7bridge.mapping.walk import did_you_mean, listed
 
-MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "unmapped", "deviations", "note")
+MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "also", "unmapped", "deviations", "note")
 SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
 USE_WORDS = ("use", "into", "link", "write", "when", "option", "note")
 WRITES: dict[str, Write] = {"create": "create", "patch": "patch", "replace": "replace", "delete": "delete"}
@@ -76,8 +76,10 @@ class MessageReader(Reader):
             unmapped_places={key: at for key, (at, _) in full.items()},
             guide=self.guide(name, unwritten, node.get("deviations")),
         )
-        shares = [name for name in self._shares(node.get("shares"), shared) if parsed is not None]
-        return _with_shared(table, Structure(table.structure), [shared[name] for name in shares]) if shares else table
+        shares = tuple(self._shares(node.get("shares"), shared))
+        also = self.fields(node.get("also"), "`also`")
+        beside = tuple(self._uses(also, parsed)) if also else ()
+        return _with_shared(table, parsed, [shared[name] for name in shares], beside) if parsed is not None else table
 
     def _shares(self, node: Node | None, shared: Mapping[str, SharedTable]) -> Iterator[str]:
         for text in self.texts(node, "`shares`") if node is not None else ():
@@ -159,8 +161,12 @@ class MessageReader(Reader):
                     yield Link(target[0], target[1], label, place)
 
 
-def _with_shared(table: MessageTable, structure: Structure, shared: Iterable[SharedTable]) -> MessageTable:
-    """The message with what it shares. Its own word on a segment, or on a group around it, comes before the shared."""
+def _with_shared(
+    table: MessageTable, structure: Structure, shared: Iterable[SharedTable], beside: tuple[Use, ...]
+) -> MessageTable:
+    """The message with what it shares. Its own word on a segment, or on a group around it, comes before the shared;
+    `beside` (the rows under `also`) replaces nothing.
+    """
     own = (*(use.segment for use in table.uses), *table.unmapped)
     uses, unmapped, places = list(table.uses), dict(table.unmapped), dict(table.unmapped_places)
     names: list[str] = []
@@ -175,6 +181,7 @@ def _with_shared(table: MessageTable, structure: Structure, shared: Iterable[Sha
             for path in _open(structure, key, own):
                 unmapped.setdefault(path, why)
                 places.setdefault(path, part.unmapped_places[key])
+    uses += beside
     made = {use.into for use in uses}
     uses = [_linked(use, made) if use.place in taken else use for use in uses]
     return replace(table, uses=tuple(uses), unmapped=unmapped, unmapped_places=places, shares=tuple(names))

@@ -64,6 +64,8 @@ class RowCompiler:
         """The row's field is valued, and its condition holds; the bare source and `X not valued` on X need no value."""
         row = self.row
         condition = tester(row.when, self.table, self.own) if row.when is not None else None
+        if row.fallback:
+            condition = _where_nothing_stands(row, condition)
         if not row.source.parts or asks_for_absence(row):
             return condition or (lambda ctx: True)
         raw = getter(row.source, self.table, self.own).raw
@@ -385,6 +387,18 @@ class RowCompiler:
             return False
 
         return say
+
+
+def _where_nothing_stands(row: Row, condition: Callable[[Context], bool] | None) -> Callable[[Context], bool]:
+    """The row's condition, and no other row has written the element yet."""
+    assert row.to is not None
+    name = row.to.steps[0].name
+    beside = "_" + name
+
+    def test(ctx: Context) -> bool:
+        return name not in ctx.target and beside not in ctx.target and (condition is None or condition(ctx))
+
+    return test
 
 
 def asks_for_absence(row: Row) -> bool:

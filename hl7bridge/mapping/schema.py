@@ -176,6 +176,7 @@ class Row:
     apply: str | None = None  # a built-in function by name
     invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
     remove: bool = False  # `to` is taken away instead of written
+    fallback: bool = False  # only where nothing stands yet
     note: str = ""
 
 

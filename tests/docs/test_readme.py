@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from zoneinfo import available_timezones
 
@@ -134,10 +135,16 @@ def test_the_numbers_of_tables_rows_and_codes_are_those_of_the_shipped_tables() 
 
 
 def test_the_events_named_are_those_the_tables_handle() -> None:
-    named = re.search(r"^ADT ((?:A\d\d )+)and ORU R01", README, re.MULTILINE)
+    named = re.search(r"^ADT ((?:A[\dA-]+\s)+)and ORU ((?:\s?R[\dR-]+)+),", README, re.MULTILINE)
     assert named is not None
-    said = {f"ADT^{event}" for event in named[1].split()} | {"ORU^R01"}
-    assert said == {f"{code}^{event}" for code, event in load_mappings().events}
+    said = {(code, event) for code, events in (("ADT", named[1]), ("ORU", named[2])) for event in _listed(events)}
+    assert said == load_mappings().events
+
+
+def _listed(events: str) -> Iterator[str]:
+    """`A01 A03-A05` one by one."""
+    for first, _, last in (part.partition("-") for part in events.split()):
+        yield from (f"{first[0]}{n:02}" for n in range(int(first[1:]), int((last or first)[1:]) + 1))
 
 
 def test_what_the_guide_shows_of_the_samples_is_what_they_give() -> None:

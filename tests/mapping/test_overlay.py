@@ -206,3 +206,11 @@ def test_a_shared_link_to_what_a_message_does_not_make_is_left_out_there(sharing
 def test_a_segment_a_message_has_not_is_no_mistake_where_another_has_it(sharing: Site) -> None:
     text = (SHARING % (3, 3)).replace(" [{NTE}]", "")
     assert note_rows(sharing.write("messages/ADT_A03.yaml", text).load(), "ADT_A03") == []
+
+
+def test_rows_under_also_stand_beside_the_shared_ones(sharing: Site) -> None:
+    row = "also:\n  NTE: {use: NTE-Observation, into: Observation#more}\n"
+    sharing.write("messages/ADT_A03.yaml", SHARING % (3, 3) + row)
+    tables = sharing.load()
+    assert note_rows(tables, "ADT_A03") == ["north/shared/note.yaml:3", "north/messages/ADT_A03.yaml:11"]
+    assert note_rows(tables, "ADT_A02") == ["north/shared/note.yaml:3"]

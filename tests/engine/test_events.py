@@ -1,0 +1,240 @@
+"""What the server holds after an event: each family of ADT events says of visit, person and place what HL7 means."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hl7bridge import Mappings, load_mappings, translate
+from hl7bridge.errors import MessageError
+
+A = "NORTHLAKE&2.16.840.1.113883.19.4711&ISO"
+PATIENT = f"PID|1||4711002^^^{A}^MR||Brandauer^Josefine||19610317|F"
+OTHER = f"PID|2||4711009^^^{A}^MR||Sedlak^Oskar||19480901|M"
+BED = "3W^312^2^NORTHLAKE"
+AWAY = "5E^501^1^NORTHLAKE"
+NEVER_DEFINED = {"A56", "A57", "A58", "A59"}
+QUERY = {"A19"}  # a query of its own message types, QRY and ADR: nobody sends ADT^A19
+
+
+@pytest.fixture(scope="module")
+def tables() -> Mappings:
+    return load_mappings()
+
+
+def visit(patient_class: str = "I", at: str = BED, number: str = "V1", **fields: str) -> str:
+    """A PV1 with further fields by name: `PV1(f45="2024")` is PV1-45."""
+    by_number = {2: patient_class, 3: at, 19: f"{number}^^^{A}^VN", 44: "20240305+0000"}
+    by_number |= {int(name[1:]): value for name, value in fields.items()}
+    return "PV1|1|" + "|".join(by_number.get(n, "") for n in range(2, 53)).rstrip("|")
+
+
+def message(event: str, *segments: str, code: str = "ADT", version: str = "2.5.1") -> bytes:
+    head = f"MSH|^~\\&|ADT|NORTHLAKE|||20240307100000+0000||{code}^{event}|1|P|{version}"
+    return "\r".join([head, f"EVN|{event}|20240307100000+0000", *segments, ""]).encode()
+
+
+class Outcome:
+    """The bundle of one message, to be asked for its resources."""
+
+    def __init__(self, tables: Mappings, event: str, *segments: str, **more: str) -> None:
+        self.entries = translate(message(event, *segments, **more), tables).resource["entry"]
+
+    def all(self, type: str) -> list[dict[str, Any]]:
+        return [entry["resource"] for entry in self.entries if entry["resource"]["resourceType"] == type]
+
+    def one(self, type: str) -> dict[str, Any]:
+        (found,) = self.all(type)
+        return found
+
+    def url(self, type: str, value: str) -> str:
+        """The fullUrl of the resource of this type with this identifier."""
+        (found,) = [
+            entry["fullUrl"]
+            for entry in self.entries
+            if entry["resource"]["resourceType"] == type
+            and any(i.get("value") == value for i in entry["resource"].get("identifier", ()))
+        ]
+        return str(found)
+
+    def places(self, encounter: dict[str, Any]) -> dict[str, str | None]:
+        """Where the visit is, was and will be: the names of its places with their status."""
+        names = {entry["fullUrl"]: entry["resource"].get("name") for entry in self.entries}
+        return {
+            str(names[place["location"]["reference"]]): place.get("status") for place in encounter.get("location", ())
+        }
+
+
+def test_every_event_of_oru_has_a_table(tables: Mappings) -> None:
+    assert {event for code, event in tables.events if code == "ORU"} == {"R01", "R30", "R31", "R32", "R40"}
+
+
+@pytest.mark.parametrize("event", sorted(NEVER_DEFINED | QUERY))
+def test_an_event_that_does_not_exist_is_refused_by_name(tables: Mappings, event: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        Outcome(tables, event, PATIENT)
+    assert caught.value.reason.code == "unsupported-event"
+
+
+def test_the_event_chooses_the_table_whatever_structure_or_version_the_header_names(tables: Mappings) -> None:
+    raw = message("A08", PATIENT, visit())
+    for changed in (raw.replace(b"ADT^A08", b"ADT^A08^ADT_A08"), raw.replace(b"2.5.1", b"2.1")):
+        assert translate(changed, tables).table == "ADT_A01"
+
+
+# -- visits -----------------------------------------------------------------------------------------------------------
+
+STATUS_BY_EVENT = {
+    "A01": "in-progress",
+    "A02": "in-progress",
+    "A03": "finished",
+    "A04": "in-progress",
+    "A05": "planned",
+    "A06": "in-progress",
+    "A07": "in-progress",
+    "A08": "in-progress",
+    "A09": "in-progress",
+    "A10": "in-progress",
+    "A11": "cancelled",
+    "A12": "in-progress",
+    "A13": "in-progress",
+    "A14": "planned",
+    "A15": "in-progress",
+    "A16": "in-progress",
+    "A17": "in-progress",
+    "A21": "onleave",
+    "A22": "in-progress",
+    "A23": "entered-in-error",
+    "A25": "in-progress",
+    "A26": "in-progress",
+    "A27": "cancelled",
+    "A32": "in-progress",
+    "A33": "in-progress",
+    "A38": "cancelled",
+    "A52": "in-progress",
+    "A53": "onleave",
+    "A54": "in-progress",
+    "A55": "in-progress",
+    "A61": "in-progress",
+    "A62": "in-progress",
+}
+
+
+@pytest.mark.parametrize(("event", "status"), STATUS_BY_EVENT.items())
+def test_the_event_says_how_the_visit_is(tables: Mappings, event: str, status: str) -> None:
+    assert Outcome(tables, event, PATIENT, visit()).one("Encounter")["status"] == status
+
+
+@pytest.mark.parametrize("event", ["A03", "A11", "A13", "A16", "A21", "A38"])
+def test_a_discharge_time_does_not_overrule_the_event(tables: Mappings, event: str) -> None:
+    encounter = Outcome(tables, event, PATIENT, visit(f45="20240309+0000")).one("Encounter")
+    assert encounter["status"] == STATUS_BY_EVENT[event]
+
+
+def test_a_discharge_ends_the_visit_and_leaves_the_bed(tables: Mappings) -> None:
+    after = Outcome(tables, "A03", PATIENT, visit(f36="01", f45="20240309+0000"))
+    encounter = after.one("Encounter")
+    assert encounter["period"] == {"start": "2024-03-05", "end": "2024-03-09"}
+    assert after.places(encounter) == {"2": "completed"}
+
+
+def test_a_cancelled_discharge_reopens_the_visit(tables: Mappings) -> None:
+    after = Outcome(tables, "A13", PATIENT, visit(f36="01", f45="20240309+0000"))
+    encounter = after.one("Encounter")
+    assert encounter["status"] == "in-progress"
+    assert encounter["period"] == {"start": "2024-03-05"}
+    assert "dischargeDisposition" not in encounter.get("hospitalization", {})
+    assert after.places(encounter) == {"2": "active"}
+
+
+@pytest.mark.parametrize("event", ["A11", "A27", "A38"])
+def test_a_cancelled_visit_was_nowhere(tables: Mappings, event: str) -> None:
+    after = Outcome(tables, event, PATIENT, visit())
+    assert after.places(after.one("Encounter")) == {"2": None}
+
+
+def test_a_transfer_is_here_now_and_was_there_before(tables: Mappings) -> None:
+    after = Outcome(tables, "A02", PATIENT, visit(at=AWAY, f6=BED))
+    assert after.places(after.one("Encounter")) == {"1": "active", "2": "completed"}
+
+
+def test_a_cancelled_transfer_never_was_at_the_other_place(tables: Mappings) -> None:
+    after = Outcome(tables, "A12", PATIENT, visit(f6=AWAY))
+    assert after.places(after.one("Encounter")) == {"2": "active"}
+
+
+def test_a_pending_transfer_reserves_a_place_and_its_cancel_gives_it_back(tables: Mappings) -> None:
+    pending = Outcome(tables, "A15", PATIENT, visit(f42=AWAY))
+    assert pending.places(pending.one("Encounter")) == {"2": "active", "1": "reserved"}
+    cancelled = Outcome(tables, "A26", PATIENT, visit(f42=AWAY), f"PV2|{AWAY}")
+    assert cancelled.places(cancelled.one("Encounter")) == {"2": "active"}
+
+
+def test_a_pending_admission_has_a_planned_place(tables: Mappings) -> None:
+    pending = Outcome(tables, "A14", PATIENT, visit())
+    assert pending.places(pending.one("Encounter")) == {"2": "planned"}
+
+
+@pytest.mark.parametrize("event", ["A16", "A25"])
+def test_an_expected_discharge_and_its_cancel_end_nothing(tables: Mappings, event: str) -> None:
+    encounter = Outcome(tables, event, PATIENT, visit(f45="20240309+0000")).one("Encounter")
+    assert encounter["period"] == {"start": "2024-03-05"}
+
+
+@pytest.mark.parametrize(
+    ("event", "status"), [("A21", "reserved"), ("A22", "active"), ("A52", "active"), ("A53", "reserved")]
+)
+def test_the_bed_of_a_patient_on_leave_is_kept(tables: Mappings, event: str, status: str) -> None:
+    after = Outcome(tables, event, PATIENT, visit())
+    assert after.places(after.one("Encounter")) == {"2": status}
+
+
+def test_a_cancelled_arrival_takes_the_temporary_place_away(tables: Mappings) -> None:
+    arrived = Outcome(tables, "A10", PATIENT, visit(f11=AWAY))
+    assert arrived.places(arrived.one("Encounter")) == {"2": "active", "1": "active"}
+    cancelled = Outcome(tables, "A32", PATIENT, visit(f11=AWAY))
+    assert cancelled.places(cancelled.one("Encounter")) == {"2": "active"}
+
+
+def test_a_change_of_class_keeps_the_visit(tables: Mappings) -> None:
+    after = Outcome(tables, "A06", PATIENT, visit("I"))
+    assert after.one("Encounter")["class"]["code"] == "IMP"
+
+
+def test_two_patients_swap_their_beds(tables: Mappings) -> None:
+    after = Outcome(tables, "A17", PATIENT, visit(at="3W^314^1", number="V1"), OTHER, visit(at=BED, number="V2"))
+    first, second = after.all("Encounter")
+    assert first["subject"]["reference"] == after.url("Patient", "4711002")
+    assert second["subject"]["reference"] == after.url("Patient", "4711009")
+    assert (after.places(first), after.places(second)) == ({"1": "active"}, {"2": "active"})
+
+
+@pytest.mark.parametrize(
+    ("event", "field", "role"),
+    [("A54", "f7", "ATND"), ("A55", "f7", "ATND"), ("A61", "f9", "CON"), ("A62", "f9", "CON")],
+)
+def test_a_doctor_changes(tables: Mappings, event: str, field: str, role: str) -> None:
+    after = Outcome(tables, event, PATIENT, visit(**{field: "44^Weidinger^Clara"}))
+    (participant,) = after.one("Encounter")["participant"]
+    assert participant["type"][0]["coding"][0]["code"] == role
+    assert after.one("Practitioner")["name"][0]["family"] == "Weidinger"
+
+
+# -- places and allergies ---------------------------------------------------------------------------------------------
+
+
+def test_a_bed_status_is_about_the_bed_alone(tables: Mappings) -> None:
+    after = Outcome(tables, "A20", f"NPU|{BED}|H")
+    (bed,) = [place for place in after.all("Location") if place["name"] == "2"]
+    assert bed["operationalStatus"]["code"] == "H"
+    assert not after.all("Patient") and not after.all("Encounter")
+
+
+def test_an_allergy_that_is_taken_back_was_entered_in_error(tables: Mappings) -> None:
+    added, removed = Outcome(
+        tables, "A60", PATIENT, "IAM|1|DA|1^Penicillin^L|SV||A|7^NORTHLAKE", "IAM|2|DA|2^Latex^L|||D|8^NORTHLAKE"
+    ).all("AllergyIntolerance")
+    assert added["clinicalStatus"]["coding"][0]["code"] == "active"
+    assert removed["verificationStatus"]["coding"][0]["code"] == "entered-in-error"
+    assert "clinicalStatus" not in removed
