@@ -34,9 +34,9 @@ _URGENT = (  # of several reasons the one that tells most
     "repetition-dropped",
     "condition",
     "nothing",
-    "delete",
     "hl7bridge",
     "unmapped",
+    "delete",
     "option",
     "not-read",
     "no-row",
@@ -84,11 +84,6 @@ class Fate:
     to: tuple[str, ...]
     rows: tuple[str, ...]
     why: tuple[Why, ...] = ()
-
-    @property
-    def is_read(self) -> bool:
-        """A row takes it, if only to find that it does not fit, or the bridge itself does."""
-        return bool(self.to or self.rows) or (bool(self.why) and self.why[0].kind in (BRIDGE, "delete"))
 
 
 Key = tuple[int, str | int]
@@ -170,11 +165,15 @@ class Fields:
             self._at[step.at].append(step)
             for at in {*step.reads, *step.whole}:
                 self._reads[at].append(step)
-        self._asked = {at: step.row for step in trace.steps for at in step.asked}
+        self._asked_by_use: dict[Position, str] = {}
+        self._asked = {at: str(step.row.place) for step in trace.steps for at in step.asked}
         self._nodes = {one.segment.position: one.path for one in trace.root.leaves} if trace.root else {}
         self._uses = defaultdict(list)
         for segment, use, applies in trace.uses:
             self._uses[segment.position].append((use, applies))
+            for ref in use.asked:
+                if ref.root == segment.id and ref.parts:
+                    self._asked_by_use[leaf((segment.position, ref.parts[0], 1, *ref.parts[1:]))] = str(use.place)
 
     def fates(self) -> Iterator[Fate]:
         """Every populated leaf in the order of the message."""
@@ -186,12 +185,21 @@ class Fields:
         readers = [step for length in range(2, len(at) + 1) for step in self._reads.get(at[:length], ())]
         to = dict.fromkeys(path for step in readers if step.fate == "written" for path in self._written(step))
         rows = dict.fromkeys(place for step in readers for place in _chain(step))
-        if at in self._asked:
-            rows.setdefault(str(self._asked[at].place))
+        for asked in (self._asked, self._asked_by_use):
+            if at in asked:
+                rows.setdefault(asked[at])
         if to:
             return Fate(source, at, tuple(to), tuple(rows))
         found = sorted(dict.fromkeys(self._why(segment, at)), key=lambda why: _URGENT.index(why.kind))
         return Fate(source, at, (), tuple(rows), tuple(found))
+
+    def is_read(self, segment: Segment, at: Position) -> bool:
+        """Whether a row makes a value of this leaf or compares it, or the bridge needs it: without saying where to."""
+        if at in self._asked or at in self._asked_by_use or (segment.id, at[1]) in _OWN_FIELDS:
+            return True
+        return any(at[:length] in self._reads for length in range(2, len(at) + 1)) or (
+            segment.field(at[1]) == NULL and self.fate(segment, at, "").why[0].kind == "delete"
+        )
 
     def _written(self, step: Step) -> list[str]:
         """Where a row's value ended up; where only the element around it is still there, that one."""
@@ -216,7 +224,7 @@ class Fields:
             table = self._tables.segments[use.name]
             if not applies:
                 if any(row.source.parts[:1] == at[1:2] for row in table.rows):
-                    yield Why("condition", f"the use of {use.name} asks for {use.when}", use.place)
+                    yield Why("condition", f"the use of {use.name} asks for {use.when}", str(use.place))
                 continue
             if field in table.unmapped:
                 yield Why("unmapped", table.unmapped[field], str(table.unmapped_places[field]))

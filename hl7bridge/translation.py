@@ -89,6 +89,22 @@ def explain(message: Message, mappings: Mappings, zone: tzinfo | None = None) ->
     return Story(tuple(elements.lines), tuple(fates), bundle, error)
 
 
+def followed(
+    message: Message, mappings: Mappings, zone: tzinfo | None = None
+) -> tuple[Trace, str, MessageError | None]:
+    """Runs the rows without laying out a bundle: what they did, the message table, and the error that ended them.
+
+    Raises PeerError where no table handles the message.
+    """
+    trace = Trace(elements=False)
+    translator = _Translator(message, mappings, zone, trace)
+    try:
+        translator.plan.run(translator.run)
+    except MessageError as error:
+        return trace, translator.plan.name, error
+    return trace, translator.plan.name, None
+
+
 def translate(
     raw: bytes,
     mappings: Mappings,

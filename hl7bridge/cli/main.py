@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "translate": ("hl7bridge.cli.translate", "command", "Turn HL7 files into FHIR bundles, without a daemon."),
     "explain": ("hl7bridge.cli.explain", "command", "Where each element came from, where each field went."),
     "diff": ("hl7bridge.cli.diff", "diff", "Show what a change of the tables does to real traffic."),
+    "coverage": ("hl7bridge.cli.coverage", "command", "Count what a feed holds and the tables do not take."),
     "validate": ("hl7bridge.cli.validate", "validate", "Check HL7 files against HL7 itself."),
     "mappings": ("hl7bridge.cli.mappings", "mappings", "Check and test the mapping tables."),
     "messages": ("hl7bridge.cli.messages", "messages", "Look into the journal."),

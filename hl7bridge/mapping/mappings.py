@@ -43,13 +43,13 @@ class Mappings:
         return frozenset(self._plans)
 
     @cached_property
-    def _traced(self) -> dict[tuple[str, str], MessagePlan]:
+    def traced_plans(self) -> dict[tuple[str, str], MessagePlan]:
         """The same plans once more, of rows that note what they do; those that serve lose no time to it."""
         return _plans(self.tables, Compiler(self.tables, self.model, traced=True))
 
     def plan(self, header: Header, traced: bool = False) -> MessagePlan:
         """The plan for a message. Raises PeerError(UNSUPPORTED_TYPE | UNSUPPORTED_EVENT)."""
-        plan = (self._traced if traced else self._plans).get((header.message_code, header.trigger_event))
+        plan = (self.traced_plans if traced else self._plans).get((header.message_code, header.trigger_event))
         if plan is not None:
             return plan
         if not any(code == header.message_code for code, _ in self._plans):

@@ -19,7 +19,7 @@ from hl7bridge.mapping import trace, write
 from hl7bridge.mapping.access import Test, tester
 from hl7bridge.mapping.compile import Compiler, SegmentTable
 from hl7bridge.mapping.runtime import Context, Run
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Ref, Use
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, Ref, Use
 from hl7bridge.mapping.write import Target, compile_path
 
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
@@ -57,7 +57,7 @@ class PlannedUse:
     links: tuple[PlannedLink, ...]
     test: Test | None
     name: str
-    place: str
+    place: Place
     when: str  # the condition's text
     asked: tuple[Ref, ...]  # the fields it compares
     write: str
@@ -98,7 +98,7 @@ class MessagePlan:
         test = tester(use.when, source, -1) if use.when is not None else None
         links = tuple(self._link(link, use, compiler) for link in use.links)
         asked = tuple(trace.compared(use.when))
-        return PlannedUse(table, use.into, links, test, use.table, str(use.place), use.when_text, asked, use.write)
+        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, use.write)
 
     def _link(self, link: Link, use: Use, compiler: Compiler) -> PlannedLink:
         root = (link.on or use.into).type

@@ -30,8 +30,9 @@ class Step:
     """One row on one part of the message. `above`: the row whose data type table this row belongs to.
 
     `fate`: written, condition (false), repetition (dropped), or nothing; `issues`: kinds counted meanwhile; `reads` and
-    `whole`: leaves, and parts with all in them, that became the value; `asked`: leaves its condition compares;
-    `written`: what is no constant, as (id of a container, name or index), name "" for the container itself.
+    `whole`: leaves, and parts with all in them, that became the value; `asked`: leaves of other fields that its
+    condition compares; `written`: what is no constant, as (id of a container, name or index), name "" for the container
+    itself.
     """
 
     __slots__ = ("above", "asked", "at", "fate", "issues", "reads", "row", "table", "whole", "written")
@@ -62,9 +63,13 @@ class Mark(NamedTuple):
 
 
 class Trace:
-    """Everything one translation did. `codes`: (code table, code) pairs that no table maps, one for each time."""
+    """Everything one translation did. `codes`: (code table, code) pairs that no table maps, one for each time.
 
-    def __init__(self) -> None:
+    `elements`: note who wrote which element too; rows alone take less time.
+    """
+
+    def __init__(self, elements: bool = True) -> None:
+        self._elements = elements
         self.root: Arrangement | None = None
         self.steps: list[Step] = []
         self.current: Step | Link | None = None
@@ -75,7 +80,7 @@ class Trace:
 
     def wrote(self, container: Any, name: str | int, fixed: bool = False) -> None:
         """An element was written by the row or link at work."""
-        if self.current is None:
+        if self.current is None or not self._elements:
             return
         self._alive.append(container)
         self.marks[id(container), name] = Mark(self.current, fixed)
@@ -100,7 +105,8 @@ class Trace:
 def watched(row: Row, table: Table, own: int, test: Apply, apply: Apply) -> Apply:
     """A row that notes in the run's trace what it does."""
     where, raw = position(row.source, table, own), getter(row.source, table, own).raw
-    asked = [position(ref, table, own) for ref in compared(row.when)]
+    others = [ref for ref in compared(row.when) if (ref.root, ref.parts[:1]) != (table.source, (own,))]
+    asked = [position(ref, table, own) for ref in others]
     reads, whole = _reads(row, table, own)
 
     def run(ctx: Context) -> bool:

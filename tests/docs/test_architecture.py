@@ -21,6 +21,7 @@ SANS_IO = [
     "difference",
     "reasons",
     "errors",
+    "coverage",
     "lineage",
     "translation",
     "mllp/framing",
