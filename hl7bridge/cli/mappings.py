@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hl7bridge.cli.conformance import conformance
+from hl7bridge.cli.mappings_show import show
 from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
 
 FOLDERS = click.argument(
@@ -31,6 +32,7 @@ def mappings() -> None:
 
 
 mappings.add_command(conformance)
+mappings.add_command(show)
 
 
 @mappings.command()
