@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from hl7bridge.cli.conformance import conformance
+from hl7bridge.cli.mappings_schema import schema
 from hl7bridge.cli.mappings_show import show
 from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
 
@@ -33,6 +34,7 @@ def mappings() -> None:
 
 mappings.add_command(conformance)
 mappings.add_command(show)
+mappings.add_command(schema)
 
 
 @mappings.command()

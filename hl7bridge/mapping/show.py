@@ -185,8 +185,10 @@ def _inside(table: Table, prefix: str, wanted: str) -> Iterator[Found]:
     """The rows of a data type table that fill the element, seen from the resource."""
     for row in table.rows:
         path = _plain(row.to) if row.to is not None else ""
+        if row.extension:
+            path = _LABEL.sub("", _target(row))
         whole = f"{prefix}.{path}" if path else prefix
-        if _alike(whole, wanted) and table.target:
+        if _alike(whole, wanted):
             yield Found("writes", table.name, str(row.source), whole, _how(row), row.place, 1)
 
 
