@@ -64,7 +64,6 @@ SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "oru_r01_pending_and_corrected": "a result that is still to come, and one that was corrected",
     "oru_r01_text_report": "a report in words: repetitions of OBX-5 are lines",
     "oru_r01_timing_charge": "an order with timing, contact, charge and a document",
-    "oru_r01_timing_charge": "an order with timing, contact and charge",
     "oru_r30_point_of_care": "a measurement at the bedside, without an order",
 }
 
