@@ -168,6 +168,7 @@ class Fields:
         self._asked_by_use: dict[Position, str] = {}
         self._asked = {at: str(step.row.place) for step in trace.steps for at in step.asked}
         self._nodes = {one.segment.position: one.path for one in trace.root.leaves} if trace.root else {}
+        self._joined = trace.joined
         self._uses = defaultdict(list)
         for segment, use, applies in trace.uses:
             self._uses[segment.position].append((use, applies))
@@ -182,6 +183,10 @@ class Fields:
                 yield self.fate(segment, at, source)
 
     def fate(self, segment: Segment, at: Position, source: str) -> Fate:
+        """What became of one leaf; a line of a text that was joined to the one before it shares that one's fate."""
+        if segment.position in self._joined:
+            segment = self._joined[segment.position]
+            at = (segment.position, *at[1:])
         readers = [step for length in range(2, len(at) + 1) for step in self._reads.get(at[:length], ())]
         to = dict.fromkeys(path for step in readers if step.fate == "written" for path in self._written(step))
         rows = dict.fromkeys(place for step in readers for place in _chain(step))

@@ -32,7 +32,7 @@ from hl7bridge.guide.sheet import GuideRow
 from hl7bridge.guide.verdict import Finding
 from hl7bridge.mapping.condition import parse_condition
 from hl7bridge.mapping.paths import Malformed, parse_concat, parse_ref
-from hl7bridge.mapping.schema import All, Condition, Literal_, OptionValue, Ref, Row, Table, TableSet
+from hl7bridge.mapping.schema import All, Condition, FieldValue, Literal_, OptionValue, Ref, Row, Table, TableSet
 
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
 _LIST = re.compile(r"\[([^\]]*)\]")
@@ -64,7 +64,8 @@ def writes_of(table: Table) -> Iterator[Write]:
     for row in table.rows:
         yield Write(row, own_place(row), row.value, False, row.when)
         for path, constant in row.set_:
-            yield Write(row, companion_place(row, path), constant, True, row.when)
+            fixed = None if isinstance(constant, FieldValue) else constant
+            yield Write(row, companion_place(row, path), fixed, True, row.when)
 
 
 def linked_writes(linked: Linked) -> Iterator[Write]:

@@ -71,6 +71,13 @@ class Segment:
             return [field]
         return self.separators.repetitions(field)
 
+    def with_field(self, number: int, raw: str) -> Segment:
+        """The same segment, in the same place, with another raw field."""
+        other = Segment(self.id, self._line, self.separators, self.position, self.occurrence)
+        other._fields = fields = [*self.fields, *[""] * (number + 1 - len(self.fields))]
+        fields[number] = raw
+        return other
+
     def __repr__(self) -> str:
         return f"<Segment {self.id} at {self.position}>"
 

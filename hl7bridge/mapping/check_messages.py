@@ -83,6 +83,12 @@ class MessageCheck:
         self.rows.option(use.option, use.place)
         if use.when is not None:
             self.refs.condition(use.when, use.place, None)
+        for ref in use.lines.refs if use.lines is not None else ():
+            self.refs.ref(ref, use.place, "`lines`: ")
+            if ref.root != segment:
+                self.mistakes.add(use.place, f"`lines`: {ref} is no field of {segment}")
+        if use.lines is not None and use.lines.when is not None:
+            self.refs.condition(use.lines.when, use.place, None)
         if not self.model.is_resource(use.into.type):
             meant = self.model.suggest_type(use.into.type, resources_only=True)
             hint = f"; did you mean {meant!r}?" if meant else ""
@@ -133,8 +139,11 @@ class MessageCheck:
 
     def _link(self, link: Link, use: Use, scopes: dict[Label, str | None], structure: Structure) -> None:
         for label in (link.on, link.to):
-            if label is not None and not self._visible(label, link.place, use, scopes):
+            if label is not None and not self._visible(label, link.place, use, scopes, bool(link.match)):
                 return
+        for ours, theirs in link.match:
+            self.refs.ref(ours, link.place, "`match`: ")
+            self.rows.field_value(theirs, None, link.place, "`match`: ")
         root = (link.on or use.into).type
         landing = self.walker.path(root, link.path)
         if landing is None:
@@ -146,13 +155,15 @@ class MessageCheck:
             leads = listed(landing.element.targets)
             self.mistakes.add(link.place, f"`link`: {where} leads to {leads}, not to {article(link.to.type)}")
 
-    def _visible(self, label: Label, place: Place, use: Use, scopes: dict[Label, str | None]) -> bool:
+    def _visible(
+        self, label: Label, place: Place, use: Use, scopes: dict[Label, str | None], matched: bool = False
+    ) -> bool:
         if label not in scopes:
             known = {str(made): None for made in scopes}
             self.mistakes.add(place, f"`link`: no row makes {label}{did_you_mean(str(label), known)}")
             return False
         scope = scopes[label]
-        if scope is None or use.segment == scope or use.segment.startswith(scope + "."):
+        if matched or scope is None or use.segment == scope or use.segment.startswith(scope + "."):
             return True
         self.mistakes.add(
             place,

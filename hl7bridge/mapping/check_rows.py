@@ -8,9 +8,19 @@ from hl7bridge.fhir.model import Model
 from hl7bridge.mapping.check_refs import RefCheck
 from hl7bridge.mapping.check_values import ValueCheck
 from hl7bridge.mapping.erase import erasures
-from hl7bridge.mapping.functions import FUNCTIONS
+from hl7bridge.mapping.functions import FUNCTIONS, OF_A_TEXT
 from hl7bridge.mapping.paths import ANOTHER, Malformed, parse_ref
-from hl7bridge.mapping.schema import OptionTest, OptionValue, Path, Place, Row, Table, TableSet, is_segment_name
+from hl7bridge.mapping.schema import (
+    FieldValue,
+    OptionTest,
+    OptionValue,
+    Path,
+    Place,
+    Row,
+    Table,
+    TableSet,
+    is_segment_name,
+)
 from hl7bridge.mapping.source import Mistakes
 from hl7bridge.mapping.walk import Landing, Walker, article, did_you_mean, listed
 
@@ -125,6 +135,8 @@ class RowCheck:
             self.mistakes.add(
                 row.to.place, f"`fallback` is for an element that occurs once, right in its table: not {at}"
             )
+        if row.invalid_with is not None:
+            self.field_value(FieldValue(row.invalid_with), table, row.place, "`invalid`: ")
         return landing
 
     def _removal(self, table: Table, row: Row, to: Path) -> None:
@@ -152,6 +164,8 @@ class RowCheck:
         if row.apply is not None and row.apply not in FUNCTIONS:
             hint = did_you_mean(row.apply, FUNCTIONS) or f"; there are {listed(sorted(FUNCTIONS), 'and')}"
             self.mistakes.add(row.place, f"there is no function {row.apply!r}{hint}")
+        if row.apply == "lines" and (not is_segment_name(row.source.root) or len(row.source.parts) != 1):
+            self.mistakes.add(row.place, f"`apply: lines` reads the repetitions of a field, and {row.source} is none")
         if row.apply == "base64" and not _has_one_before(row):
             self.mistakes.add(
                 row.place, f"`apply: base64` reads the encoding before the data, and {row.source} has none"
@@ -202,6 +216,8 @@ class RowCheck:
 
     def _companions(self, table: Table, row: Row) -> None:
         for path, constant in row.set_:
+            if isinstance(constant, FieldValue):
+                self.field_value(constant, table, path.place, "`set`: ")
             inside = bool(row.extension) and bool(path.steps) and path.steps[0].name.startswith("value")
             landing = self.walker.inside_extension(path, ()) if inside else self.walker.path(table.target, path)
             if landing is None:
@@ -212,7 +228,17 @@ class RowCheck:
                     f"`set`: {path.text} is {article(landing.type)}; a constant goes into an element inside it",
                 )
                 continue
-            self.values.constant(constant, landing, path.text, path.place)
+            if not isinstance(constant, FieldValue):
+                self.values.constant(constant, landing, path.text, path.place)
+
+    def field_value(self, value: FieldValue, table: Table | None, place: Place, what: str) -> None:
+        """A field that is read beside the row's own exists, and its function is one that makes a text of a text."""
+        self.refs.ref(value.ref, place, what)
+        if value.apply and value.apply not in OF_A_TEXT:
+            hint = did_you_mean(value.apply, OF_A_TEXT) or f"; there are {listed(sorted(OF_A_TEXT), 'and')}"
+            self.mistakes.add(place, f"{what}there is no function {value.apply!r} for one field{hint}")
+        elif table is not None and not is_segment_name(value.ref.root) and value.ref.root != table.source:
+            self.mistakes.add(place, f"{what}{value.ref} is no part of {table.source}, which the table reads")
 
     def _refuge(self, table: Table, path: Path) -> None:
         landing = self.walker.path(table.target, path)

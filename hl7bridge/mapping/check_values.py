@@ -22,6 +22,7 @@ _GIVES = {
     "text": _TEXTS,
     "samples": _TEXTS,
 }
+_GIVES |= {"lines": _TEXTS, "comparator": _TEXTS, "outer-sub-id": _TEXTS}
 _GIVES["base64"] = _GIVES["text-base64"] = frozenset(("base64Binary",))
 _CONSTANTS = {
     "boolean": re.compile("true|false"),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import goes_into
 from hl7bridge.fhir.resource import Erasure
-from hl7bridge.mapping.schema import All, Condition, OptionValue, Path, Row, Step, Table, TableSet, Valued
+from hl7bridge.mapping.schema import All, Condition, FieldValue, OptionValue, Path, Row, Step, Table, TableSet, Valued
 
 
 def erasures(model: Model, tables: TableSet, table: Table, rows: Sequence[Row]) -> tuple[Erasure, ...]:
@@ -96,5 +96,7 @@ def _constants(tables: TableSet, table: Table, step: Step) -> Iterator[tuple[str
             continue
         written = [(row.to, row.value)] if row.to is not None and row.value is not None else []
         for path, value in (*written, *row.set_):
+            if isinstance(value, FieldValue):
+                continue  # not the same for every message
             if len(path.steps) == 2 and (path.steps[0].name, path.steps[0].label) == (step.name, step.label):
                 yield path.steps[1].name, tables.settings[value.name] if isinstance(value, OptionValue) else str(value)

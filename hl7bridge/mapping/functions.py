@@ -1,8 +1,9 @@
 """The built-in functions of `apply:`, by name. Pure: texts in, one text out ("" writes nothing), or a ValueError.
 
 How the compiler calls them: `identifier-system` with the three texts of the HD (namespace, universal id, its type);
-`base64` with the data and the component before it, which names the encoding (ED.5 and ED.4); every other with the text
-at the row's source. All texts have their escapes resolved. A ValueError's text holds nothing of the message.
+`base64` with the data and the component before it, which names the encoding (ED.5 and ED.4); `lines` with the
+repetitions of the field, a line each; every other with the text at the row's source. All texts have their escapes
+resolved. A ValueError's text holds nothing of the message.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import base64 as _base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from urllib.parse import quote
 
@@ -26,6 +28,10 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_DIGITS = r"[+-]?[0-9]+(?:\.[0-9]+)?"
+_COMPARED = re.compile(rf"\s*(<=|>=|<|>)?\s*({_DIGITS})\s*")
+_RANGE = re.compile(rf"({_DIGITS})\s*(?:-|\u2013|\.\.|to)\s*({_DIGITS})")
+_LIMIT = re.compile(rf"(<=|>=|<|>|\u2264|\u2265)\s*({_DIGITS})")
 _URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
 
 
@@ -80,7 +86,8 @@ def base64(data: str, encoding: str = "A") -> str:
         elif kind == "hex":
             content = bytes.fromhex(data)
         else:
-            content = _base64.b64decode("".join(data.split()), validate=True)
+            digits = "".join(data.split()).rstrip("=")
+            content = _base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)  # padding is often forgotten
     except (UnicodeEncodeError, binascii.Error, ValueError):
         raise ValueError("data that is not in the encoding it names") from None
     return _base64.b64encode(content).decode("ascii")
@@ -108,6 +115,46 @@ def samples(text: str) -> str:
     return " ".join(part or "E" for part in parts) if any(parts) else ""
 
 
+def comparator(text: str) -> str:
+    """`<` of `<5`: the comparator in front of a number; "" where there is none, or no number behind it."""
+    found = _COMPARED.fullmatch(text)
+    return found[1] or "" if found else ""
+
+
+def number(text: str) -> str:
+    """`5` of `<5`: the number without its comparator; any other text as it is, for the conversion to judge."""
+    found = _COMPARED.fullmatch(text)
+    return found[2] if found else text
+
+
+def range_low(text: str) -> str:
+    """The lower end of a reference range of numbers, "" where it has none or is none: `3.5` of `3.5 - 5.0`, `>3.5`."""
+    return _ends(text)[0]
+
+
+def range_high(text: str) -> str:
+    """The upper end of a reference range of numbers, "" where it has none or is none: `5.0` of `3.5 - 5.0`, `<=5.0`."""
+    return _ends(text)[1]
+
+
+def _ends(text: str) -> tuple[str, str]:
+    """Both ends. What is not wholly a range of numbers has none: a unit or a sex in it may change what it means."""
+    inner = text.strip()
+    if inner[:1] in ("[", "(") and inner[-1:] in ("]", ")"):
+        inner = inner[1:-1].strip()
+    if (both := _RANGE.fullmatch(inner)) is not None:
+        low, high = both[1], both[2]
+        return (low, high) if Decimal(low) <= Decimal(high) else ("", "")
+    if (limit := _LIMIT.fullmatch(inner)) is not None:
+        return ("", limit[2]) if limit[1] in ("<", "<=", "\u2264") else (limit[2], "")
+    return "", ""
+
+
+def outer_sub_id(text: str) -> str:
+    """The sub-id that a sub-id belongs to: `1` of `1.2`, `1.2` of `1.2.1`; "" for one without a dot."""
+    return text.strip().rpartition(".")[0]
+
+
 def whole_text(text: str) -> str:
     """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
     return text
@@ -123,5 +170,14 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "samples": samples,
         "text": whole_text,
         "text-base64": base64,
+        "lines": whole_text,
+        "comparator": comparator,
+        "number": number,
+        "range-low": range_low,
+        "range-high": range_high,
+        "outer-sub-id": outer_sub_id,
     }
 )
+
+# Those that make a text of one text, for a value that stands beside a row's own.
+OF_A_TEXT = frozenset(FUNCTIONS) - {"identifier-system", "base64", "text", "text-base64", "lines", "samples"}

@@ -26,6 +26,12 @@ _REASONS: Schema = {"type": "object", "additionalProperties": _SCALAR}
 _SEGMENT_KEY = r"^[A-Z][A-Z0-9]{2}(-[0-9]+(\.[0-9]+)*)?$"
 _DATATYPE_KEY = r"^[A-Z][A-Z0-9]{1,2}(\.[0-9]+)*$"
 _LABEL = r"^[A-Z][A-Za-z]+(#[A-Za-z0-9_-]+)?$"
+_FIELD: Schema = {
+    "type": "object",
+    "properties": {"field": _SCALAR, "apply": _SCALAR},
+    "required": ["field"],
+    "additionalProperties": False,
+}
 
 _SAYS: Mapping[str, str] = {  # shown by editors beside a word
     "to": "The path written: name#legal.family, valueQuantity, $this.",
@@ -33,17 +39,18 @@ _SAYS: Mapping[str, str] = {  # shown by editors beside a word
     "codes": "The code table that translates.",
     "value": "A constant, or {option: name}.",
     "concat": 'Parts joined: OBX-5.1 + "-" + OBX-5.2.',
-    "set": "Constants written beside, by path.",
+    "set": "Written beside, by path: constants, {option: name}, {field: OBX-6.1}.",
     "extension": "Url of the extension the value goes into; a list is an extension in an extension.",
     "on": "The element that carries the extension.",
     "when": "The condition: OBX-2 = NM and OBX-5 valued.",
     "option": "The site decision that switches the row on: name, or name = value.",
     "apply": "A built-in function.",
-    "invalid": "The path that takes the text when it cannot be converted.",
+    "invalid": "The path that takes the text when it cannot be converted, or {to: path, with: OBX-6.1}.",
     "note": "Anything; a deviation from the guide names its row.",
     "use": "The segment table.",
     "into": "The resource: Patient#patient.",
-    "link": "References: element: Type#label.",
+    "link": "References: element: Type#label, or {to: Type#label, match: {OBR-26.1: OBX-3.1}}.",
+    "lines": "Neighbours that differ only in `of`, and in `counting` by one, are lines of one text.",
     "write": "How the resource is written, over identity.yaml.",
     "otherwise": "For a code not in map: keep, drop, error, or a code.",
 }
@@ -75,11 +82,12 @@ class _Builder:
                 "as": {"enum": sorted(self._tables.datatypes)},
                 "codes": {"enum": sorted(self._tables.codes)},
                 "value": self._value(),
-                "set": {"type": "object", "additionalProperties": self._value()},
+                "set": {"type": "object", "additionalProperties": {"anyOf": [self._value(), _FIELD]}},
                 "extension": _TEXTS,
                 "option": self._option(),
                 "apply": {"enum": sorted(FUNCTIONS)},
-                **dict.fromkeys(("concat", "on", "when", "invalid", "note"), _SCALAR),
+                "invalid": {"anyOf": [_SCALAR, _mapping_of({"to": _SCALAR, "with": _SCALAR}, ("to",))]},
+                **dict.fromkeys(("concat", "on", "when", "note"), _SCALAR),
             },
             required=("to",),
         )
@@ -121,7 +129,9 @@ class _Builder:
         return {"anyOf": [one, {"type": "array", "items": one}]}
 
     def _uses(self) -> Schema:
-        label = {"type": "string", "pattern": _LABEL}
+        label: Schema = {"type": "string", "pattern": _LABEL}
+        pairs: Schema = {"type": "object", "additionalProperties": {"anyOf": [_SCALAR, _FIELD]}}
+        leads: Schema = {"anyOf": [label, _mapping_of({"to": label, "match": pairs}, ("to", "match"))]}
         use = self._words(
             USE_WORDS,
             {
@@ -129,10 +139,11 @@ class _Builder:
                 "into": label,
                 "link": {
                     "type": "object",
-                    "additionalProperties": {"anyOf": [label, {"type": "array", "items": label}]},
+                    "additionalProperties": {"anyOf": [leads, {"type": "array", "items": leads}]},
                 },
                 "option": self._option(),
                 "write": {"enum": sorted(WRITES)},
+                "lines": _mapping_of({"of": _SCALAR, "counting": _TEXTS, "when": _SCALAR}, ("of",)),
                 **dict.fromkeys(("when", "note"), _SCALAR),
             },
             required=("use", "into"),
@@ -219,3 +230,8 @@ def _keyed(value: Schema, key: str) -> Schema:
 
 
 KINDS: tuple[str, ...] = ("messages", "shared", "segments", "datatypes", "codes", "options", "identity")
+
+
+def _mapping_of(words: Mapping[str, Schema], required: tuple[str, ...]) -> Schema:
+    """A mapping of these words and no others."""
+    return {"type": "object", "properties": dict(words), "required": list(required), "additionalProperties": False}

@@ -6,6 +6,7 @@ when every segment has been read, so their order in the message does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -18,11 +19,14 @@ from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping import trace, write
 from hl7bridge.mapping.access import Test, tester
 from hl7bridge.mapping.compile import Compiler, SegmentTable
-from hl7bridge.mapping.runtime import Context, Run
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, Ref, Use
+from hl7bridge.mapping.lines import join
+from hl7bridge.mapping.match import Index, Made, Match
+from hl7bridge.mapping.runtime import NOBODY, Context, Run
+from hl7bridge.mapping.schema import Label, Lines, Link, MessageTable, Place, Ref, Use
 from hl7bridge.mapping.write import Target, compile_path
 
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
+Further = Sequence[tuple[Segment, Group]]  # the segments that were joined to one, with their groups
 
 
 class Scope(NamedTuple):
@@ -48,6 +52,7 @@ class PlannedLink:
     target: Target
     to: Label
     place: str
+    match: Match | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,16 @@ class MessagePlan:
         for label, paths in made.items():
             self.scopes[label] = Scope(self.structure.innermost_repeating(paths))
         self.uses: dict[str, list[PlannedUse]] = {}
+        self.lines: dict[str, list[tuple[Lines, tuple[Test, ...]]]] = {}
+        self._tables = {use.into: compiler.tables.segments[use.table] for use in reversed(table.uses)}
         settings = compiler.tables.settings
         for use in table.uses:
             if use.option is None or settings[use.option.name] == use.option.value:
-                self.uses.setdefault(use.segment, []).append(self._use(use, compiler))
+                planned = self._use(use, compiler)
+                self.uses.setdefault(use.segment, []).append(planned)
+                if use.lines is not None:
+                    self.lines.setdefault(use.segment, []).append((use.lines, self._tests(use, planned)))
+        self._matched = {link.to for uses in self.uses.values() for use in uses for link in use.links if link.match}
 
     def _use(self, use: Use, compiler: Compiler) -> PlannedUse:
         table = compiler.segment(use.table)
@@ -100,9 +111,16 @@ class MessagePlan:
         asked = tuple(trace.compared(use.when))
         return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, use.write)
 
+    def _tests(self, use: Use, planned: PlannedUse) -> tuple[Test, ...]:
+        """What a segment must fulfil to be a line of a text: the row's condition and the one of `lines`."""
+        assert use.lines is not None
+        also = tester(use.lines.when, self._tables[use.into], -1) if use.lines.when is not None else None
+        return tuple(test for test in (planned.test, also) if test is not None)
+
     def _link(self, link: Link, use: Use, compiler: Compiler) -> PlannedLink:
         root = (link.on or use.into).type
-        return PlannedLink(link.on, compile_path(compiler.model, root, link.path), link.to, str(link.place))
+        match = Match(link, compiler.tables.segments[use.table], self._tables[link.to]) if link.match else None
+        return PlannedLink(link.on, compile_path(compiler.model, root, link.path), link.to, str(link.place), match)
 
     def run(self, run: Run) -> list[Resource]:
         """Applies every use; the resources that were made by label, in the order of the message.
@@ -115,26 +133,55 @@ class MessagePlan:
         self._refuse_doubles(root)
         resources: dict[tuple[Label, int], Resource] = {}
         pending: list[Pending] = []
-        for path, segment, group in root.walk():
+        made: dict[Label, list[Made]] = {label: [] for label in self._matched}
+        for path, segment, group, further in self._walk(run, root):
             for use in self.uses.get(path, ()):
-                ctx = Context(run, _NOBODY, _NOBODY.body, segment, group, segment.fields, "", 0)
+                ctx = Context(run, NOBODY, NOBODY.body, segment, group, segment.fields, "", 0)
                 applies = use.test is None or use.test(ctx)
                 if run.trace is not None:
                     run.trace.uses.append((segment, use, applies))
                 if not applies:
                     continue
                 resource = self._resource(use.into, path, segment, group, resources)
+                self._same(use.into, path, further, resource, resources)
                 ctx = use.table.apply(run, segment, group, resource)
                 if use.write:
                     resource.write = min(resource.write or use.write, use.write, key=GENTLEST.index)
+                if use.into in made:
+                    made[use.into].append(Made(resource, ctx))
                 if use.links:
                     pending.append(Pending(use, path, segment, group, ctx))
+        indexes: dict[int, Index] = {}
         for item in pending:
-            self._write_links(run, item, resources)
+            self._write_links(run, item, resources, made, indexes)
         for node, names in run.displaced:
             for name in names:
                 node.pop(name, None)
         return list(resources.values())
+
+    def _walk(self, run: Run, root: Arrangement) -> Iterator[tuple[str, Segment, Group, Further]]:
+        """The segments in their places; those that are lines of one text as one."""
+        if not self.lines:
+            yield from ((path, segment, group, ()) for path, segment, group in root.walk())
+            return
+        for place in join(run, root.walk(), self.lines):
+            if run.trace is not None:
+                for segment, _ in place.further:
+                    run.trace.joined[segment.position] = place.segment
+            yield place.path, place.segment, place.group, place.further
+
+    def _same(
+        self,
+        label: Label,
+        path: str,
+        further: Further,
+        resource: Resource,
+        resources: dict[tuple[Label, int], Resource],
+    ) -> None:
+        """What else stands beside a joined line, like its notes, belongs to the resource of the first."""
+        for segment, group in further:
+            instance = self.scopes[label].instance(segment, path, group)
+            resources.setdefault((label, id(instance)), resource)
 
     def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
@@ -160,11 +207,28 @@ class MessagePlan:
         instance = self.scopes[label].instance(item.segment, item.path, item.group)
         return resources.get((label, id(instance))) if instance is not None else None
 
-    def _write_links(self, run: Run, item: Pending, resources: dict[tuple[Label, int], Resource]) -> None:
+    def _write_links(
+        self,
+        run: Run,
+        item: Pending,
+        resources: dict[tuple[Label, int], Resource],
+        made: Mapping[Label, list[Made]],
+        indexes: dict[int, Index],
+    ) -> None:
         for link in item.use.links:
-            to = self._seen(link.to, item, resources)
             owner = item.ctx.resource if link.on is None else self._seen(link.on, item, resources)
-            if to is None or owner is None or to is owner:
+            if owner is None:
+                continue
+            if link.match is not None:
+                index = indexes.get(id(link.match))
+                if index is None:
+                    index = indexes[id(link.match)] = link.match.index(made[link.to])
+                found = link.match.among(item.ctx, index)
+            else:
+                seen = self._seen(link.to, item, resources)
+                found = [seen] if seen is not None else []
+            found = [to for to in found if to is not owner]
+            if not found or (link.match is not None and not link.target.many and self._cannot(owner, link, found)):
                 continue
             ctx = (
                 item.ctx
@@ -173,10 +237,12 @@ class MessagePlan:
             )
             if run.trace is not None:
                 run.trace.current = trace.Link(item.segment, self.name, link.place)
-            write_reference(ctx, link.target, to)
+            for to in found:
+                write_reference(ctx, link.target, to)
 
-
-_NOBODY = Resource("Basic", 0)
+    def _cannot(self, owner: Resource, link: PlannedLink, found: list[Resource]) -> bool:
+        """An element that occurs once takes a match only where there is one, and what a row wrote stays."""
+        return len(found) > 1 or link.target.name in owner.body
 
 
 def _field(group: Group, ref: str) -> str:

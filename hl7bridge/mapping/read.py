@@ -16,6 +16,7 @@ from hl7bridge.mapping.paths import Malformed, parse_concat, parse_extension, pa
 from hl7bridge.mapping.schema import (
     Condition,
     Example,
+    FieldValue,
     GuideNote,
     OptionTest,
     OptionValue,
@@ -158,6 +159,21 @@ class Reader:
         name = self.string(node.get("option"), f"the option of {what}")
         return OptionValue(name) if name else None
 
+    def field(self, node: Node | None, what: str) -> Ref | None:
+        """A field or component: OBX-6.1."""
+        text = self.text(node, what)
+        return self.parse(text, parse_ref, what) if text is not None else None
+
+    def field_value(self, node: Node | None, what: str) -> FieldValue | None:
+        """`OBX-6.1`, or `{field: OBX-6.1, apply: ucum}`."""
+        if not isinstance(node, Fields):
+            ref = self.field(node, what)
+            return FieldValue(ref) if ref is not None else None
+        self.words(node, ("field", "apply"), what)
+        ref = self.field(node.get("field"), f"the field of {what}")
+        function = self.string(node.get("apply"), f"the function of {what}") if "apply" in node.entries else ""
+        return FieldValue(ref, function) if ref is not None else None
+
     def named(self, file: SourceFile, word: str) -> str:
         """The table's own name, which must be the file's."""
         name = self.text(file.node.get(word), f"`{word}`")
@@ -231,6 +247,7 @@ class TableReader(Reader):
             self.mistakes.add(
                 fields.entries["on"][0], "`on` names the element that carries an `extension`, and there is none"
             )
+        invalid, beside = self._invalid(get("invalid"))
         return Row(
             source=source,
             place=place,
@@ -247,9 +264,10 @@ class TableReader(Reader):
             when_text=when_text,
             option=self.option(self.text(get("option"), "`option`")),
             apply=self.string(get("apply"), "`apply`") or None,
-            invalid=self.path(self.text(get("invalid"), "`invalid`"), "`invalid`"),
             remove=remove,
             fallback=self.yes(get("fallback"), "`fallback`"),
+            invalid=invalid,
+            invalid_with=beside,
             note=self.string(get("note"), "`note`"),
         )
 
@@ -276,13 +294,27 @@ class TableReader(Reader):
                 place, f"the row of {source} is for the whole segment: it has a `value`, a `concat` or `remove: yes`"
             )
 
-    def _set(self, node: Node | None) -> Iterator[tuple[Path, str | OptionValue]]:
+    def _invalid(self, node: Node | None) -> tuple[Path | None, Ref | None]:
+        """`valueString`, or `{to: valueString, with: OBX-6.1}`."""
+        if not isinstance(node, Fields):
+            return self.path(self.text(node, "`invalid`"), "`invalid`"), None
+        self.words(node, ("to", "with"), "`invalid`")
+        if "to" not in node.entries:
+            self.mistakes.add(node.place, "`invalid` has no `to`: it names where the text goes")
+        path = self.path(self.text(node.get("to"), "the `to` of `invalid`"), "`invalid`")
+        return path, self.field(node.get("with"), "the `with` of `invalid`")
+
+    def _set(self, node: Node | None) -> Iterator[tuple[Path, str | OptionValue | FieldValue]]:
         fields = self.fields(node, "`set`")
         for key, place, value in fields or ():
             path = self.path(Text(key, place), "`set`")
-            constant = self.value(value, f"the value of {key}")
-            if path is not None and constant is not None:
-                yield path, constant
+            what = f"the value of {key}"
+            if isinstance(value, Fields) and "field" in value.entries:
+                said: str | OptionValue | FieldValue | None = self.field_value(value, what)
+            else:
+                said = self.value(value, what)
+            if path is not None and said is not None:
+                yield path, said
 
     def _extension(self, node: Node | None) -> tuple[tuple[str, ...], str]:
         texts = self.texts(node, "`extension`")

@@ -12,15 +12,27 @@ from dataclasses import replace
 
 from hl7bridge.fhir.model import closest
 from hl7bridge.hl7v2.structure import Structure, StructureError
-from hl7bridge.mapping.paths import parse_label, parse_link_key
+from hl7bridge.mapping.paths import parse_label, parse_link_key, parse_ref
 from hl7bridge.mapping.read import Reader
-from hl7bridge.mapping.schema import Label, Link, MessageTable, Place, SharedTable, Use, Write
+from hl7bridge.mapping.schema import (
+    FieldValue,
+    Label,
+    Lines,
+    Link,
+    MessageTable,
+    Path,
+    Place,
+    Ref,
+    SharedTable,
+    Use,
+    Write,
+)
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 from hl7bridge.mapping.walk import did_you_mean, listed
 
 MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "also", "unmapped", "deviations", "note")
 SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
-USE_WORDS = ("use", "into", "link", "write", "when", "option", "note")
+USE_WORDS = ("use", "into", "link", "lines", "write", "when", "option", "note")
 WRITES: dict[str, Write] = {"create": "create", "patch": "patch", "replace": "replace", "delete": "delete"}
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}_[A-Z0-9]{3}")
 _EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -139,9 +151,10 @@ class MessageReader(Reader):
         option = self.option(self.text(fields.get("option"), "`option`"))
         write = self._write(self.text(fields.get("write"), "`write`"))
         note = self.string(fields.get("note"), "`note`")
+        lines = self._lines(fields.get("lines"))
         if not table or into is None:
             return None
-        return Use(segment, table, into, links, place, when, when_text, option, write, note)
+        return Use(segment, table, into, links, place, when, when_text, option, write, note, lines)
 
     def _write(self, text: Text | None) -> Write:
         """How the resource is written, where the row says it."""
@@ -152,13 +165,56 @@ class MessageReader(Reader):
             self.mistakes.add(text.place, f"`write` is {listed(tuple(WRITES))}, not {text.text!r}{hint}")
         return WRITES.get(text.text, "")
 
+    def _lines(self, node: Node | None) -> Lines | None:
+        """`{of: OBX-5, counting: [OBX-1, OBX-4], when: OBX-2 = TX}`."""
+        fields = self.fields(node, "`lines`")
+        if fields is None:
+            return None
+        self.words(fields, ("of", "counting", "when"), "`lines`")
+        of = self.field(fields.get("of"), "the `of` of `lines`")
+        if "of" not in fields.entries:
+            self.mistakes.add(fields.place, "`lines` has no `of`: the field that holds the text")
+        counting = [
+            self.parse(text, parse_ref, "the `counting` of `lines`")
+            for text in (self.texts(fields.get("counting"), "`counting`") if "counting" in fields.entries else ())
+        ]
+        refs = tuple(ref for ref in (of, *counting) if ref is not None)
+        if of is None or any(len(ref.parts) != 1 for ref in refs):
+            if of is not None:
+                self.mistakes.add(fields.place, "`lines` names whole fields, like OBX-5")
+            return None
+        when, _ = self.condition(self.text(fields.get("when"), "the `when` of `lines`"))
+        return Lines(of.parts[0], tuple(ref.parts[0] for ref in refs[1:]), refs, when)
+
     def _links(self, node: Node | None) -> Iterator[Link]:
         for key, place, value in self.fields(node, "`link`") or ():
             target = self.parse(Text(key, place), lambda text, at=place: parse_link_key(text, at), "`link`")  # type: ignore[misc]
-            for text in self.texts(value, f"the resource that {key} leads to"):
+            for item in value.items if isinstance(value, Items) else (value,):
+                if isinstance(item, Fields):
+                    if (link := self._matched(item, target, place)) is not None:
+                        yield link
+                    continue
+                text = self.text(item, f"the resource that {key} leads to")
                 label: Label | None = self.parse(text, parse_label, "`link`")
                 if target is not None and label is not None:
                     yield Link(target[0], target[1], label, place)
+
+    def _matched(self, fields: Fields, target: tuple[Label | None, Path] | None, place: Place) -> Link | None:
+        """`{to: Observation#result, match: {OBR-26.1: OBX-3.1}}`: those of the message whose fields agree with ours."""
+        self.words(fields, ("to", "match"), "`link`")
+        for word in ("to", "match"):
+            if word not in fields.entries:
+                self.mistakes.add(fields.place, f"`link` has no `{word}`: it is a resource, or {{to: …, match: …}}")
+        label = self.parse(self.text(fields.get("to"), "the `to` of `link`"), parse_label, "`link`")
+        pairs: list[tuple[Ref, FieldValue]] = []
+        for key, at, value in self.fields(fields.get("match"), "`match`") or ():
+            ours = self.parse(Text(key, at), parse_ref, "`match`")
+            theirs = self.field_value(value, f"the field that {key} is compared with")
+            if ours is not None and theirs is not None:
+                pairs.append((ours, theirs))
+        if target is None or label is None or not pairs:
+            return None
+        return Link(target[0], target[1], label, place, tuple(pairs))
 
 
 def _with_shared(

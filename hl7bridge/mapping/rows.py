@@ -5,6 +5,7 @@ Sans-IO. Everything that does not depend on the message is decided here, once, w
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from hl7bridge.mapping.convert import CONVERTERS, Converter, Invalid
 from hl7bridge.mapping.erase import erasures, governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.runtime import Context, Run
-from hl7bridge.mapping.schema import All, Condition, Path, Ref, Row, Table, Valued
+from hl7bridge.mapping.schema import All, Condition, FieldValue, OptionValue, Path, Ref, Row, Table, Valued
 from hl7bridge.mapping.schema import Any as AnyOf
 from hl7bridge.mapping.trace import watched
 from hl7bridge.mapping.write import Target, compile_path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 Apply = Callable[[Context], bool]
 Text = Callable[[Context], str]
+LINES = "lines"
+NUMERIC = ("number", "comparator")  # these see all that was sent: 120^80 is no 120
 
 
 class RowCompiler:
@@ -88,14 +91,17 @@ class RowCompiler:
     def _guard(self, target: Target, body: Apply) -> Apply:
         """Condition, repetition, then the row, then its companions."""
         test, name, source = self.test, self.table.name, self.source
-        companions = tuple(self._companion(path, self.compiler.setting(value)) for path, value in self.row.set_)
+        companions = tuple(self._companion(path, value) for path, value in self.row.set_)
         repeats = target.repeats
         fills, governed = self._fills()
+        whole_field = self.row.apply == LINES
 
         def apply(ctx: Context) -> bool:
             if not test(ctx):
                 return False
-            if ctx.rep and not repeats:
+            if whole_field and ctx.rep and self._read_before(ctx):
+                return False
+            if ctx.rep and not repeats and not whole_field:
                 if ctx.run.valued(ctx.text):
                     ctx.run.count("repetition-dropped", name, source)
                 return False
@@ -120,16 +126,32 @@ class RowCompiler:
         constant = self.compiler.setting(row.value) if row.value is not None else ""
         return only_fills(row, constant), governed(self.compiler.model, self.table, row.to)
 
-    def _companion(self, path: Path, value: str) -> Callable[[Context], None]:
+    def _companion(self, path: Path, value: str | OptionValue | FieldValue) -> Callable[[Context], None]:
         target = (
             self._target(path, self.row)
             if self.row.extension and self._inside_extension(path)
             else compile_path(self.compiler.model, self.table.target, path)
         )
-        constant = CONVERTERS[target.type](_NO_RUN, value)
+        if isinstance(value, FieldValue):
+            return self._beside(target, value)
+        constant = CONVERTERS[target.type](_NO_RUN, self.compiler.setting(value))
 
         def put(ctx: Context) -> None:
             write.put_primitive(ctx, target, constant, ctx.rep if target.repeats else 0, content=False)
+
+        return put
+
+    def _beside(self, target: Target, value: FieldValue) -> Callable[[Context], None]:
+        """A companion with a field's value; nothing is written where the field, or what is made of it, is empty."""
+        read = field_text(value, self.table, self.own)
+        convert = CONVERTERS[target.type]
+
+        def put(ctx: Context) -> None:
+            text = read(ctx)
+            if text:
+                with contextlib.suppress(Invalid):
+                    rep = ctx.rep if target.repeats else 0
+                    write.put_primitive(ctx, target, convert(ctx.run, text), rep)
 
         return put
 
@@ -166,6 +188,8 @@ class RowCompiler:
         if name in ("text", "text-base64"):
             whole = self._whole()
             return whole if name == "text" else lambda ctx: FUNCTIONS["base64"](whole(ctx))
+        if name == LINES:
+            return self._lines()
         function = FUNCTIONS[name]
         if name == "samples":
             return self._samples()
@@ -179,10 +203,10 @@ class RowCompiler:
                 return function(*texts, *[""] * (3 - len(texts))) if any(texts) else ""
 
             return system
-        text = reader(self.row.source, self.table, self.own)
+        text = self._whole() if name in NUMERIC else reader(self.row.source, self.table, self.own)
         if name == "base64":
-            encoding = reader(self._before(), self.table, self.own)
-            return lambda ctx: function(data, encoding(ctx)) if (data := text(ctx)) else ""
+            encoding, data = reader(self._before(), self.table, self.own), self._rest()
+            return lambda ctx: function(sent, encoding(ctx)) if (sent := data(ctx)) else ""
         return lambda ctx: function(said) if (said := text(ctx)) else ""
 
     def _samples(self) -> Text:
@@ -194,6 +218,35 @@ class RowCompiler:
             return FUNCTIONS["samples"]("\n".join(ctx.run.leaf(p, depth + 1) for p in ctx.run.split(raw(ctx), depth)))
 
         return values
+
+    def _read_before(self, ctx: Context) -> bool:
+        """Whether an earlier repetition had content: the row ran then, and read them all."""
+        sent = ctx.run.message.separators.repetitions(ctx.segment.fields[self.own])
+        return any(ctx.run.valued(text) for text in sent[: ctx.rep])
+
+    def _lines(self) -> Text:
+        """All repetitions of the field, a line each (v2 chapter 2A, TX), escapes resolved; an empty one is a blank."""
+        number = self.own
+
+        def lines(ctx: Context) -> str:
+            run = ctx.run
+            sent = run.message.separators.repetitions(ctx.segment.fields[number])
+            return "\n".join(run.text(text).rstrip() if run.valued(text) else "" for text in sent)
+
+        return lines
+
+    def _rest(self) -> Text:
+        """The component at hand and what stands behind it: data may hold separators that nobody escaped."""
+        raw, level, index = self.raw, self._level(), self.row.source.parts[-1]
+
+        def rest(ctx: Context) -> str:
+            depth = level(ctx) - 1
+            separator = ctx.run.separators[depth] if depth < len(ctx.run.separators) else ""
+            joined = self.relative and separator
+            sent = separator.join(ctx.parts[index - 1 :]).rstrip(separator) if joined else raw(ctx)
+            return ctx.run.text(sent).strip() if ctx.run.valued(sent) else ""
+
+        return rest
 
     def _before(self) -> Ref:
         """The component before the row's own: ED.4 names the encoding of ED.5."""
@@ -351,18 +404,23 @@ class RowCompiler:
             return None
         return Codes(self.compiler.tables.codes[self.row.codes], self.table.name, self.source)
 
+    def _behind_invalid(self) -> Text:
+        """What stands behind a text that could not be converted: `invalid: {to: valueString, with: OBX-6.1}`."""
+        ref = self.row.invalid_with
+        return reader(ref, self.table, self.own) if ref is not None else lambda ctx: ""
+
     def _on_invalid(self, target: Target) -> Apply:
         """What follows a value that cannot be converted: the `invalid` path, the row above, or data-absent-reason."""
         name, source = self.table.name, self.source
         refuge = self.row.invalid
         if refuge is not None:
-            text = self._whole()
+            text, beside = self._whole(), self._behind_invalid()
             elsewhere = compile_path(self.compiler.model, self.table.target, refuge)
             convert = CONVERTERS[elsewhere.type]
 
             def keep(ctx: Context) -> bool:
                 ctx.run.count("value-invalid", name, source)
-                whole = text(ctx)
+                whole = f"{text(ctx)} {beside(ctx)}".strip()
                 if whole:
                     write.put_primitive(ctx, elsewhere, convert(ctx.run, whole), ctx.rep)
                     node = write.locate(ctx, elsewhere.hops, ctx.rep)[0]
@@ -399,6 +457,15 @@ def _where_nothing_stands(row: Row, condition: Callable[[Context], bool] | None)
         return name not in ctx.target and beside not in ctx.target and (condition is None or condition(ctx))
 
     return test
+
+
+def field_text(value: FieldValue, table: Table, own: int) -> Text:
+    """`{field: OBX-6.1, apply: ucum}` as a function of the context."""
+    read = reader(value.ref, table, own)
+    if not value.apply:
+        return read
+    function = FUNCTIONS[value.apply]
+    return lambda ctx: function(text) if (text := read(ctx)) else ""
 
 
 def asks_for_absence(row: Row) -> bool:

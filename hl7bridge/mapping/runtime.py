@@ -42,6 +42,9 @@ class Deletion(NamedTuple):
     issue: Issue
 
 
+NOBODY = Resource("Basic", 0)  # whose turn it is while a message table's condition is tested
+
+
 class Run:
     """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort."""
 

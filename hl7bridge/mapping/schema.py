@@ -148,6 +148,14 @@ class OptionValue:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldValue:
+    """`{field: OBX-6.1}`, with `apply` where a function makes the value: what stands there, written beside a row."""
+
+    ref: Ref
+    apply: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OptionTest:
     """`option: name` (on when the option is yes) or `option: name = value`."""
 
@@ -166,7 +174,7 @@ class Row:
     codes: str | None = None  # code table
     value: str | OptionValue | None = None
     concat: tuple[Ref | Literal_, ...] = ()
-    set_: tuple[tuple[Path, str | OptionValue], ...] = ()
+    set_: tuple[tuple[Path, str | OptionValue | FieldValue], ...] = ()
     extension: tuple[str, ...] = ()  # urls from the outside in; short names are completed when read
     extension_label: str = ""
     on: Path | None = None  # the element that carries the extension; None: the table's own target
@@ -175,6 +183,7 @@ class Row:
     option: OptionTest | None = None
     apply: str | None = None  # a built-in function by name
     invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
+    invalid_with: Ref | None = None  # a field that then stands behind it, like the unit
     remove: bool = False  # `to` is taken away instead of written
     fallback: bool = False  # only where nothing stands yet
     note: str = ""
@@ -238,12 +247,27 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`subject: Patient#patient`, or on another resource: `DiagnosticReport#report.result: Observation#result`."""
+    """`subject: Patient#patient`, or on another resource: `DiagnosticReport#report.result: Observation#result`.
+
+    `match`: pairs of a field of ours and one of theirs (`OBR-26.1: OBX-3.1`); then every such resource of the message
+    is meant whose fields agree, wherever it stands, and not the one that can be seen from here.
+    """
 
     on: Label | None  # None: the resource this use makes
     path: Path
     to: Label
     place: Place
+    match: tuple[tuple[Ref, FieldValue], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """`lines: {of: OBX-5, counting: [OBX-1, OBX-4], when: …}`: neighbours that differ only in these are one text."""
+
+    field: int
+    counting: tuple[int, ...]
+    refs: tuple[Ref, ...]  # as written, for the check
+    when: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +284,7 @@ class Use:
     option: OptionTest | None = None
     write: Write = ""
     note: str = ""
+    lines: Lines | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hl7bridge.fhir.model import closest
 from hl7bridge.mapping.paths import Malformed, parse_ref
-from hl7bridge.mapping.schema import Literal_, OptionValue, Path, Place, Ref, Row, Step, Table, TableSet
+from hl7bridge.mapping.schema import FieldValue, Literal_, OptionValue, Path, Place, Ref, Row, Step, Table, TableSet
 from hl7bridge.mapping.trace import compared
 
 _LABEL = re.compile(r"#[A-Za-z0-9_-]+|\*")
@@ -152,7 +152,9 @@ def _how(row: Row) -> str:
     return "; ".join(said)
 
 
-def _constant(value: str | OptionValue) -> str:
+def _constant(value: str | OptionValue | FieldValue) -> str:
+    if isinstance(value, FieldValue):
+        return f"{{field: {value.ref}{f', apply: {value.apply}' if value.apply else ''}}}"
     return f"{{option: {value.name}}}" if isinstance(value, OptionValue) else value
 
 

@@ -76,6 +76,7 @@ class Trace:
         self.marks: dict[tuple[int, str | int], Mark] = {}
         self.uses: list[tuple[Segment, PlannedUse, bool]] = []
         self.codes: list[tuple[str, str]] = []
+        self.joined: dict[int, Segment] = {}  # position of a further line of a text -> the segment it was joined to
         self._alive: list[Any] = []
 
     def wrote(self, container: Any, name: str | int, fixed: bool = False) -> None:
@@ -179,6 +180,8 @@ def _reads(row: Row, table: Table, own: int) -> tuple[list[Where], list[Where]]:
     source = row.source
     if row.apply in ("text", "text-base64"):
         return [], [position(source, table, own)]
+    if row.apply == "lines":
+        return [], [lambda ctx, above: (ctx.segment.position, own)]
     if row.apply == "identifier-system":
         return [position(Ref(source.root, (*source.parts, number)), table, own) for number in (1, 2, 3)], []
     found = [position(source, table, own)]
