@@ -15,16 +15,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from hl7bridge import __version__, zone
-from hl7bridge.admission import events_of
+from hl7bridge.activation import Wanted
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config, Settings, secret, with_headers
+from hl7bridge.control import Control
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
@@ -37,7 +38,8 @@ from hl7bridge.observe.health import HealthServer, create_app
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
-from hl7bridge.tablesets import TableSets
+from hl7bridge.reloading import Reloading
+from hl7bridge.tablesets import InService
 from hl7bridge.worker import Worker
 
 RETAIN_EVERY = 600.0  # seconds between looks for delivered messages past their retention
@@ -67,11 +69,14 @@ class Bridge:
         self._log = log
         self._worker_watch = WorkerWatch(self.metrics, log)
         self.condition = Condition(config, self.metrics, self._worker_watch)
+        self.reloading = Reloading(config, self.metrics, self.condition, log)
         self.health = HealthServer(create_app(self.condition, self.metrics), config.observe.host, config.observe.port)
         self.servers: list[MllpServer] = []
         self._journal: SqliteJournal | None = None
         self._endpoint: Endpoint | None = None
         self._worker: Worker | None = None
+        self._control: Control | None = None
+        self._reloads: set[asyncio.Task[Any]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked_to_end = asyncio.Event()
 
@@ -83,9 +88,10 @@ class Bridge:
         self._log.info("health and metrics", host=self.config.observe.host, port=self.health.port)
         self._begin("heartbeat", self.condition.beat())
         journal = await self._open_journal()
-        tables = await self._load_tables()
-        worker = self._start_worker(journal, tables)
-        await self._listen(journal, tables, worker)
+        service = await self.reloading.start()
+        worker = self._start_worker(journal, service)
+        await self._listen(journal, service, worker)
+        await self._hear(journal)
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"
         self._log.info("ready")
@@ -122,12 +128,15 @@ class Bridge:
 
     async def stop(self) -> None:
         """Closes everything that is open, in the reverse order; harmless when little or nothing is."""
+        if self._control is not None:
+            await self._control.stop()
         for server in self.servers:
             await server.drain(0)
         if self._worker is not None and (running := self._tasks.get("worker")) is not None and not running.done():
             await self._worker.drain(0)
         for task in self._tasks.values():
             task.cancel()
+        await asyncio.gather(*self._reloads, return_exceptions=True)  # each ends whole: done, or refused
         outcomes = await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         for name, outcome in zip(self._tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -155,37 +164,43 @@ class Bridge:
         self._log.info("dead letters", path=_absolute(self.config.dead_letters.path), count=figures.dead)
         return self._journal
 
-    async def _load_tables(self) -> TableSets:
-        tables = await asyncio.to_thread(TableSets, self.config)
-        self.metrics.know(tables.types, tables.version)
-        self.condition.events = len(tables.types)
-        for folders, mappings in tables.sets.items():
-            self._log.info(
-                "tables loaded",
-                path=", ".join(map(_absolute, folders)) or self.config.mappings.path or "as shipped",
-                mapping_version=mappings.version,
-                events=sorted(f"{code}^{event}" for code, event in mappings.events),
-            )
-        return tables
+    async def _hear(self, journal: SqliteJournal) -> None:
+        """`mappings activate` and `rollback` of other processes."""
 
-    def _start_worker(self, journal: SqliteJournal, tables: TableSets) -> Worker:
+        async def answer(request: Mapping[str, Any], who: str) -> Mapping[str, Any]:
+            return await self.reloading.answer(request, who, journal)
+
+        self._control = Control(Path(self.config.journal.path), answer)
+        await self._control.start()
+
+    def reload(self) -> None:
+        """On SIGHUP: the configuration's folders as they are now, if they are fit."""
+        if self._journal is None or self.condition.phase != "ready":
+            self._log.info("not ready: the tables are not read again")
+            return
+        work = self.reloading.activate(Wanted(), "SIGHUP", "SIGHUP", self._journal)
+        task = asyncio.create_task(work, name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _start_worker(self, journal: SqliteJournal, service: InService) -> Worker:
         keys = self.config
         self._endpoint = open_endpoint(with_headers(keys.fhir), secret)
         letters = DeadLetters(Path(keys.dead_letters.path))
-        translating = Translating(tables, self.metrics)
+        translating = Translating(service, self.metrics)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
         self._log.info("delivering", base_url=keys.fhir.base_url)
         return self._worker
 
-    async def _listen(self, journal: SqliteJournal, tables: TableSets, worker: Worker) -> None:
-        translating = Translating(tables, self.metrics)
+    async def _listen(self, journal: SqliteJournal, service: InService, worker: Worker) -> None:
+        translating = Translating(service, self.metrics)
         for listener in self.config.listeners:
             name = listener.name
             intake = Intake(
                 listener,
                 cast(Journal, WakingJournal(journal, worker)),  # append is all that intake calls
-                events_of(tables.events(listener)),
+                service.events(listener),
                 observer=IntakeWatch(name, self.metrics, self._log),
                 zone=zone.named(listener.timezone) if listener.timezone else None,
                 translated=partial(translating.why_not, listener=name),
@@ -216,7 +231,10 @@ class Bridge:
 
 
 class _Signals:
-    """SIGTERM and SIGINT end the bridge in order; the second one is the default again and ends it at once."""
+    """SIGTERM and SIGINT end the bridge in order; the second one is the default again and ends it at once.
+
+    SIGHUP reads the tables again, as often as it comes.
+    """
 
     def __init__(self, bridge: Bridge, log: Log) -> None:
         self._bridge, self._log = bridge, log
@@ -225,10 +243,11 @@ class _Signals:
     def __enter__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._received, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._bridge.reload)
         self._loop.set_exception_handler(self._unhandled)
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
     def _received(self, number: signal.Signals) -> None:

@@ -33,6 +33,8 @@ class Condition:
         self.ports: dict[str, int] = {}
         self.journal: Journal | None = None
         self.events = 0
+        self.tables = ""  # which tables are in service, and why these
+        self.refused = ""  # the last attempt to bring in others, if it failed
         self._config, self._metrics, self._watch = config, metrics, watch
         self._lag = 0.0
         self._disk = Check("disk", True, "not looked at yet")
@@ -60,7 +62,8 @@ class Condition:
         return [
             Check("phase", self.phase == "ready", self.phase),
             Check("listeners", not missing, bound + (f"; not bound: {', '.join(missing)}" if missing else "")),
-            Check("tables", self.events > 0, f"{self.events} events"),
+            Check("tables", self.events > 0, f"{self.events} events" + (f", {self.tables}" if self.tables else "")),
+            *([Check("tables-refused", False, self.refused, informational=True)] if self.refused else []),
             await self._disk_check(),
             await self._backlog_check(),
             Check("circuit", self._watch.circuit != "open", self._circuit(), informational=True),

@@ -1,18 +1,21 @@
 """Which tables a message gets: the shipped ones (or mappings.path) with the overlays of all, listener and sender.
 
-Each distinct list of overlays is loaded and compiled once, whoever uses it.
+Each distinct list of overlays is loaded and compiled once, whoever uses it. A TableSets never changes: new tables are a
+new one, and `InService` lets it take the place of the old in one step. A message asks once, so it has one version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
 
 from hl7bridge import zone
-from hl7bridge.admission import sender_of
+from hl7bridge.admission import Events, events_of, sender_of
 from hl7bridge.config import Config, Listener, Sender
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.mapping.mappings import Mappings, load_mappings
+from hl7bridge.reasons import Reason
 
 Folders = tuple[str, ...]
 
@@ -50,9 +53,9 @@ def load(config: Config, folders: Folders) -> Mappings:
 class TableSets:
     """All sets of a configuration, and the choice for one message."""
 
-    def __init__(self, config: Config) -> None:
-        """Loads and compiles; takes seconds. Raises TablesError."""
-        self.sets = {folders: load(config, folders) for folders in wanted(config)}
+    def __init__(self, config: Config, source: Callable[[Folders], Mappings] | None = None) -> None:
+        """Loads and compiles; takes seconds. `source`: in place of the configuration's folders. Raises TablesError."""
+        self.sets = {folders: source(folders) if source else load(config, folders) for folders in wanted(config)}
         self.general = Setting(self.sets[config.mappings.overlays], None, None)
         self._listeners = {listener.name: listener for listener in config.listeners}
         self._settings = {
@@ -76,6 +79,11 @@ class TableSets:
         choices = (None, *listener.senders)
         return frozenset().union(*(self._settings[listener.name, one].mappings.events for one in choices))
 
+    def versions(self, listener: Listener) -> list[str]:
+        """The mapping versions that messages of a listener may get, each once."""
+        choices = (None, *listener.senders)
+        return list(dict.fromkeys(self._settings[listener.name, one].mappings.version for one in choices))
+
     def setting(self, listener: str, header: Header) -> Setting:
         """For a message that came in by `listener`. One that is no longer configured: the general set."""
         place = self._listeners.get(listener)
@@ -86,3 +94,27 @@ def _setting(mappings: Mappings, listener: Listener, sender: Sender | None) -> S
     name = (sender.timezone if sender else None) or listener.timezone
     charset = (sender.charset_fallback if sender else None) or listener.charset_fallback
     return Setting(mappings, zone.named(name) if name else None, charset)
+
+
+class InService:
+    """The tables that are in service: one reference. May be read in any thread while the event loop swaps."""
+
+    def __init__(self, tables: TableSets) -> None:
+        self.tables = tables
+        self._events: dict[str, tuple[TableSets, Events]] = {}
+
+    def swap(self, tables: TableSets) -> None:
+        """From now on every message that asks gets these."""
+        self.tables = tables
+
+    def events(self, listener: Listener) -> Events:
+        """The look-up for admission, always by the tables in service."""
+
+        def why_not(message_code: str, trigger_event: str) -> Reason | None:
+            tables = self.tables
+            known = self._events.get(listener.name)
+            if known is None or known[0] is not tables:
+                known = self._events[listener.name] = (tables, events_of(tables.events(listener)))
+            return known[1](message_code, trigger_event)
+
+        return why_not

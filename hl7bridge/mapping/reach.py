@@ -259,3 +259,29 @@ def _options_of_rows(tables: TableSet) -> set[str]:
     for kind in (tables.messages, tables.segments, tables.datatypes):
         look(kind)
     return found
+
+
+def counts(old: TableSet, new: TableSet) -> str:
+    """How much differs, in one line: `rows +1 -0 ~2, codes +3`. Empty when nothing does."""
+    parts = []
+    for what, before, after in zip(("rows", "uses", "codes", "options", "identities"), _units(old), _units(new)):
+        added, removed = len(after.keys() - before.keys()), len(before.keys() - after.keys())
+        changed = sum(before[key] != after[key] for key in before.keys() & after.keys())
+        signs = ((added, "+"), (removed, "-"), (changed, "~"))
+        if told := " ".join(f"{sign}{count}" for count, sign in signs if count):
+            parts.append(f"{what} {told}")
+    return ", ".join(parts)
+
+
+def _units(tables: TableSet) -> tuple[dict[Any, Print], ...]:
+    """What is counted, by its key: the rows of a field, a use, a code, an option's setting, an identity."""
+    prints = _Prints(tables, set())
+    rows: dict[Any, Print] = {}
+    for table in (*tables.segments.values(), *tables.datatypes.values()):
+        for row in table.rows:
+            key = (table.kind, table.name, str(row.source))
+            rows[key] = (rows.get(key), prints.value(row))
+    uses = {(t.name, *key): prints.value(use) for t in tables.messages.values() for key, use in _by_use(t.uses).items()}
+    codes = {(t.name, name): prints.value(code) for t in tables.codes.values() for name, code in t.map.items()}
+    identities = {name: prints.value(identity) for name, identity in tables.identities.items()}
+    return rows, uses, codes, dict(tables.settings), identities

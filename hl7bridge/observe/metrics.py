@@ -85,6 +85,12 @@ class Metrics:
             "reused_control_ids", "control ids that came again with other bytes: taken as new messages", "listener"
         )
         self.translated = self._counter("translated", "messages turned into a bundle", *by_type)
+        self.translations = self._counter(
+            "translations",
+            "translations by the version of the tables; outcome: ok, or the reason it failed for",
+            "mapping_version",
+            "outcome",
+        )
         self.delivered = self._counter("delivered", "bundles the endpoint took", *by_type)
         self.retried = self._counter(
             "retried", "deliveries put off for a later attempt; answer: 5xx, 4xx, no-answer …", *by_type, "answer"
@@ -138,6 +144,18 @@ class Metrics:
             "trouble", "failures of our own that are tried again: journal, dead-letters …", "what"
         )
         self.loop_lag = self._gauge("event_loop_lag_seconds", "how late the event loop woke up last")
+        self.tables = self._gauge(
+            "mapping_info",
+            "always 1: the version of the tables in service; source: active (activated) or folders (configuration)",
+            "version",
+            "listener",
+            "mapping_version",
+            "source",
+        )
+        self.tables_since = self._gauge("mapping_since_seconds", "when these tables came into service, epoch seconds")
+        self.activations = self._counter(
+            "activations", "attempts to bring other tables into service; outcome: done, refused", "how", "outcome"
+        )
         self.build = self._gauge("build_info", "always 1", "version", "mapping_version")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Family:

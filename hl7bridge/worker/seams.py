@@ -27,7 +27,8 @@ class Translation(Protocol):
     def mapping_version(self) -> str: ...
 
 
-Translate = Callable[[Entry], Translation]  # raises MessageError where the message or the tables are at fault
+# raises MessageError where the message or the tables are at fault; what it raises may carry a `mapping_version`
+Translate = Callable[[Entry], Translation]
 
 
 @dataclass(frozen=True, slots=True)

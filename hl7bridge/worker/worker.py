@@ -260,12 +260,12 @@ class Worker:
         try:
             translation = await loop.run_in_executor(self._executor, self._translate, entry)
         except MessageError as error:
-            await self._die(entry, tries, Dead(error.reason, error.detail), None)
+            await self._die(entry, tries, Dead(error.reason, error.detail), None, _version_of(error))
             return None
         except BrokenExecutor:
             raise
         except Exception as error:
-            await self._die(entry, tries, Dead(reasons.INTERNAL_ERROR, _where(error)), None)
+            await self._die(entry, tries, Dead(reasons.INTERNAL_ERROR, _where(error)), None, _version_of(error))
             return None
         took = self._clock.monotonic() - started
         self._tell(lambda: self._observer.translated(entry.id, entry.listener, entry.type, took))
@@ -326,10 +326,12 @@ class Worker:
         )
         self._lanes.wait(entry.id, due)
 
-    async def _die(self, entry: Entry, tries: Tries, dead: Dead, translation: Translation | None) -> None:
+    async def _die(
+        self, entry: Entry, tries: Tries, dead: Dead, translation: Translation | None, version: str = ""
+    ) -> None:
         """Directory first, journal second: a crash in between leaves the message undelivered, never out of sight."""
         now = self._clock.time()
-        version = translation.mapping_version if translation is not None else ""
+        version = translation.mapping_version if translation is not None else version
         letter = Letter(
             id=entry.id,
             reason=dead.reason,
@@ -412,6 +414,11 @@ class Worker:
             telling()
         except Exception:
             self._untold += 1
+
+
+def _version_of(error: BaseException) -> str:
+    """The tables that failed: a `Translate` may say so on what it raises."""
+    return str(getattr(error, "mapping_version", ""))
 
 
 def _where(error: BaseException) -> str:

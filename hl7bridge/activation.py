@@ -1,0 +1,179 @@
+"""Other tables come into service: read, checked, their examples run, kept; all of it, or a refusal with every mistake.
+
+What holds and why:
+- Who decides: the active version, if one was ever activated; else the folders of the configuration, read at the start.
+  `mappings.path`, the overlays and `mappings.options` are what the next `activate` takes; they change nothing before.
+- Tables are judged as the copy that will serve, not as folders somebody may be editing.
+- What is refused leaves no trace but a line in history and audit: the version in service serves on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hl7bridge import __version__
+from hl7bridge.config import Config
+from hl7bridge.errors import EXIT_CONFIG, Hl7BridgeError, TablesError
+from hl7bridge.mapping.examples import run
+from hl7bridge.mapping.load import SHIPPED_NAME, load_tables, shipped_tables
+from hl7bridge.mapping.mappings import Mappings, load_mappings
+from hl7bridge.mapping.reach import counts
+from hl7bridge.mapping.schema import TableSet
+from hl7bridge.tablesets import Folders, TableSets, wanted
+from hl7bridge.versions import Active, Event, Version, Versions
+
+BASE = "base"  # the draft's key of the shipped tables, or of mappings.path
+
+
+class Refused(Hl7BridgeError):
+    """The tables are not fit to serve: every mistake, each beginning with its file and line."""
+
+    exit_code = EXIT_CONFIG
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(dict.fromkeys(mistakes))
+        super().__init__("\n".join(self.mistakes))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Tables that may serve: loaded, checked, examples hold, kept as `version`."""
+
+    version: Version
+    tables: TableSets
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for. `version`: a stored one; `folders`: in place of mappings.overlays; neither: the configuration.
+
+    `back`: the version before, whatever it is.
+    """
+
+    version: str = ""
+    folders: Folders | None = None
+    back: bool = False
+
+
+class Nothing(Hl7BridgeError):
+    """What is asked for is not there."""
+
+
+def ready(config: Config, store: Versions, what: Wanted) -> Ready:
+    """The tables that are asked for, fit to serve. Raises Refused, Nothing, UnavailableError. Takes seconds."""
+    if what.back:
+        before = store.before()
+        if before is None:
+            raise Nothing("there is no version before this one to go back to; see `hl7bridge mappings versions`")
+        return _vetted(config, store.get(before))
+    if what.version:
+        version = store.find(what.version)
+        if version is None:
+            raise Nothing(f"no stored version, or more than one, is called {what.version!r}")
+        return _vetted(config, version)
+    return kept(config, store, what.folders, examples=True)
+
+
+def kept(config: Config, store: Versions, folders: Folders | None = None, *, examples: bool) -> Ready:
+    """The configuration's folders (`folders` in place of mappings.overlays) as they are now, kept as a version."""
+    general = config.mappings.overlays if folders is None else folders
+    extras = [overlays[len(config.mappings.overlays) :] for overlays in wanted(config)]
+    lists = {extra: (*general, *extra) for extra in extras}
+    base = Path(config.mappings.path) if config.mappings.path else shipped_tables()
+    copied = [(BASE, base, base.resolve().name if config.mappings.path else SHIPPED_NAME)]
+    copied += [(name, Path(name), Path(name).resolve().name) for name in dict.fromkeys(sum(lists.values(), ()))]
+    missing = [name for name, folder, _ in copied if not folder.is_dir()]
+    if missing:
+        raise Refused([f"{name}:1: there is no such folder of mapping tables" for name in missing])
+    with store.draft(copied) as draft:
+        sets = {extra: [BASE, *names] for extra, names in lists.items()}
+        paths = {extra: tuple(draft.folders[name] for name in names) for extra, names in sets.items()}
+        tables = _tables(config, paths, config.mappings.options)
+        if examples:
+            _examples(tables)
+        versions = {extra: _of(config, tables, extra).version for extra in extras}
+        version = store.keep(draft, _id(versions), sets, versions, config.mappings.options, __version__)
+    return Ready(version, tables)
+
+
+def served(config: Config, store: Versions, active: Active) -> Ready:
+    """The active version, for the start: it was fit when it was activated, so its examples are not run again."""
+    return _vetted(config, store.get(active.version), examples=False)
+
+
+def _vetted(config: Config, version: Version, *, examples: bool = True) -> Ready:
+    tables = _tables(config, version.sets, version.options)
+    if examples:
+        _examples(tables)
+    return Ready(version, tables)
+
+
+def _tables(config: Config, sets: Mapping[Folders, Sequence[Path]], options: Mapping[str, str]) -> TableSets:
+    mistakes: list[str] = []
+    loaded: dict[Folders, Mappings] = {}
+    for extra, folders in sets.items():
+        try:
+            loaded[extra] = load_mappings(*folders, shipped=False, settings=options)
+        except TablesError as error:
+            mistakes += map(str, error.mistakes)
+    general = len(config.mappings.overlays)
+    for overlays in wanted(config):
+        if overlays[general:] not in sets:
+            folder = ", ".join(overlays[general:])
+            mistakes.append(
+                f"configuration: a listener or sender has the overlays {folder}, which this version does not hold;"
+                " `hl7bridge mappings activate` takes the configuration's folders"
+            )
+    if mistakes:
+        raise Refused(mistakes)
+    return TableSets(config, lambda overlays: loaded[overlays[general:]])
+
+
+def _examples(tables: TableSets) -> None:
+    mistakes = [str(difference) for mappings in tables.sets.values() for difference in run(mappings)[1]]
+    if mistakes:
+        raise Refused(mistakes)
+
+
+def _of(config: Config, tables: TableSets, extra: Folders) -> Mappings:
+    return tables.sets[(*config.mappings.overlays, *extra)]
+
+
+def _id(versions: Mapping[Folders, str]) -> str:
+    """A site with one set has one name for it; with several, the name of all follows from theirs."""
+    if len(versions) == 1:
+        return next(iter(versions.values()))
+    told = "\n".join(f"{'|'.join(extra)}\0{version}" for extra, version in sorted(versions.items()))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def general(version: Version) -> TableSet:
+    """The tables of a stored version as every listener without overlays of its own gets them. Raises TablesError."""
+    return load_tables(*version.sets[()], shipped=False, settings=version.options)
+
+
+def event(action: str, ready_: Ready, previous: str, before: TableSet | None, by: str) -> Event:
+    """The line for history and audit."""
+    now = ready_.tables.general.mappings.tables
+    changes = counts(before, now) if before is not None else ""
+    versions = tuple(dict.fromkeys(mappings.version for mappings in ready_.tables.sets.values()))
+    return Event(time.time(), action, ready_.version.id, by, previous, changes, 0, versions)
+
+
+def told(version: str, active: Active | None) -> str:
+    """Which tables serve and why these, in one line for health, log and `doctor`."""
+    if active is None:
+        return f"version {version}, from the configuration's folders; none was activated"
+    since = datetime.fromtimestamp(active.at).astimezone().isoformat(timespec="seconds")
+    return f"version {version}, activated {since} by {active.by}"
+
+
+def answer_of(event_: Event) -> dict[str, Any]:
+    """What a command is told when it is done."""
+    return {"ok": True, "version": event_.version, "previous": event_.previous, "changes": event_.changes}
