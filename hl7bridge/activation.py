@@ -19,7 +19,7 @@ from typing import Any
 
 from hl7bridge import __version__
 from hl7bridge.config import Config
-from hl7bridge.errors import EXIT_CONFIG, Hl7BridgeError, TablesError
+from hl7bridge.errors import EXIT_CONFIG, EXIT_USAGE, Hl7BridgeError, TablesError
 from hl7bridge.mapping.examples import run
 from hl7bridge.mapping.load import SHIPPED_NAME, load_tables, shipped_tables
 from hl7bridge.mapping.mappings import Mappings, load_mappings
@@ -63,6 +63,8 @@ class Wanted:
 
 class Nothing(Hl7BridgeError):
     """What is asked for is not there."""
+
+    exit_code = EXIT_USAGE
 
 
 def ready(config: Config, store: Versions, what: Wanted) -> Ready:

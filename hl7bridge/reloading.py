@@ -1,8 +1,8 @@
 """New tables for a running daemon: on SIGHUP, `mappings activate` and `rollback`. One after another, never two at once.
 
-Order: the new version is read, checked and tried in a thread while the old one serves; then, in one step of the event
-loop, it takes its place; then pointer, history, audit, log. Whatever fails before that step leaves everything as it was;
-a failure to note it afterwards is told, since the tables are good and serve already.
+Order: the new version is read, checked and tried in a thread while the old one serves; then it is made the active one
+on disk; then, in one step of the event loop, it takes the place of the old one. Whatever fails before that step leaves
+everything as it was. A missing entry of history or audit is told, but ends nothing: the tables are good and serve.
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ class Reloading:
                 ready = await asyncio.to_thread(activation.ready, self._config, self.store, what)
             except Hl7BridgeError as error:
                 return await self._refused(error, how, by, journal)
+            except Exception as error:  # a defect of ours is no reason to serve half of something
+                self._log.error("a defect of hl7bridge, please report it", **told(error))
+                return await self._refused(Refused([f"internal error: {type(error).__name__}"]), how, by, journal)
             event = activation.event(
                 "rollback" if what.back else "activate",
                 ready,

@@ -143,10 +143,10 @@ class Versions:
             raise UnavailableError(f"{path}: no version of the tables can be read: {type(error).__name__}") from None
 
     def find(self, word: str) -> Version | None:
-        """The version that `active` or the first digits of a name, or of a mapping version in it, mean; None: none."""
+        """What `active` (the version in service), or the first digits of a name or mapping version, mean; None: none."""
         if word == "active":
-            active = self.active()
-            return self.get(active.version) if active else None
+            id = self.in_service()
+            return self.get(id) if id else None
         if len(word) < SHORTEST or not all(sign in "0123456789abcdef" for sign in word):
             return None
         every = list(self.all())
@@ -170,6 +170,13 @@ class Versions:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnavailableError(f"{file} cannot be read: {type(error).__name__}") from None
+
+    def in_service(self) -> str:
+        """The active version, else what the last start took from the configuration's folders; "" before the first."""
+        active = self.active()
+        if active is not None:
+            return active.version
+        return next((event.version for event in reversed(self.history()) if event.action == "start"), "")
 
     def activate(self, event: Event) -> None:
         """Makes a version the active one and notes it. The pointer first: the history may lack a line, never lead."""

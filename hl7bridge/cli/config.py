@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from hl7bridge.cli.main import Shell, cli
+
+if TYPE_CHECKING:
+    from hl7bridge.config.describe import Effective
 
 
 @click.group()
@@ -56,12 +60,31 @@ def show(shell: Shell, changed: bool, as_json: bool) -> None:
     from hl7bridge.config.describe import describe
 
     rows = [row for row in describe(shell.settings) if not changed or row.origin != "default"]
+    rows += _active(shell)
     if as_json:
         click.echo(json.dumps([{"key": row.key, "value": row.value, "origin": row.origin} for row in rows], indent=1))
         return
     width = max((len(row.key) for row in rows), default=0)
     for row in rows:
         click.echo(f"{row.key:{width}}  {row.value}  ({row.origin})")
+
+
+def _active(shell: Shell) -> list[Effective]:
+    """Which tables serve is not decided here once a version is active: said beside the keys it stands over."""
+    from hl7bridge.activation import told
+    from hl7bridge.config.describe import Effective
+    from hl7bridge.errors import UnavailableError
+    from hl7bridge.versions import Versions
+
+    store = Versions(shell.config.journal.path)
+    try:
+        active = store.active()
+    except UnavailableError as error:
+        return [Effective("mappings (active)", str(error), str(store.path))]
+    if active is None:
+        return []
+    text = f"{told(active.version, active)}; decides over mappings.* and every overlays"
+    return [Effective("mappings (active)", text, str(store.path / "active.json"))]
 
 
 @click.command()

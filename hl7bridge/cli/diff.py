@@ -26,6 +26,7 @@ from hl7bridge.hl7v2.message import Message, parse
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.reach import Touched
 from hl7bridge.mapping.runtime import Issue
+from hl7bridge.mapping.schema import TableSet
 from hl7bridge.revisions import Revision, find
 from hl7bridge.traffic import work
 from hl7bridge.translation import Translation, translate_message
@@ -265,8 +266,13 @@ def diff(
         sys.exit(EXIT_FAILED)
 
 
-def _stored(shell: Shell, word: str) -> Any:
-    return None
+def _stored(shell: Shell, word: str) -> TableSet | None:
+    """The tables of an activated version. The configuration is asked only where a word is nothing else."""
+    from hl7bridge.activation import general
+    from hl7bridge.versions import Versions
+
+    version = Versions(shell.config.journal.path).find(word)
+    return general(version) if version is not None else None
 
 
 def _zone(name: str | None) -> tzinfo | None:

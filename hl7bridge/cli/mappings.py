@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from hl7bridge.cli.activation import activate, rollback, versions
 from hl7bridge.cli.conformance import conformance
 from hl7bridge.cli.mappings_schema import schema
 from hl7bridge.cli.mappings_show import show
@@ -32,9 +33,8 @@ def mappings() -> None:
     """
 
 
-mappings.add_command(conformance)
-mappings.add_command(show)
-mappings.add_command(schema)
+for command in (activate, conformance, rollback, schema, show, versions):
+    mappings.add_command(command)
 
 
 @mappings.command()

@@ -104,7 +104,7 @@ def list_(
     found = run_with_journal(config, lambda journal: _found(journal, wanted))
     if as_json:
         for entry in found:
-            click.echo(json.dumps(_summary(entry)))
+            click.echo(json.dumps(_summary(entry) | {"mapping_version": entry.mapping_version}))
     elif found:
         click.echo(table([_COLUMNS, *(_row(entry) for entry in found)]))
         if len(found) == limit:

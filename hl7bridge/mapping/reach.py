@@ -21,8 +21,11 @@ from hl7bridge.mapping.schema import MessageTable, OptionTest, OptionValue, Plac
 _ASIDE = frozenset({"place", "places", "otherwise_place", "note", "says", "when_text", "examples"}) | {
     "unmapped",
     "unmapped_places",
+    "deviations",
 }
 _WHOLE = frozenset({0})  # in place of field numbers: any segment of this id
+
+_COUNTED = ("rows", "uses", "codes", "options", "identities")
 
 Print = Hashable  # equal prints: equal meaning
 Fields = frozenset[int]
@@ -152,7 +155,7 @@ class _Prints:
 
     def rest(self) -> Print:
         """All that belongs to no table: identities, options that no row asks for, and whatever else a set may hold."""
-        apart = {"version", "messages", "segments", "datatypes", "codes", "options", "settings"}
+        apart = {"version", "messages", "shared", "segments", "datatypes", "codes", "options", "settings"}
         loose = tuple(sorted((name, value) for name, value in self._tables.settings.items() if name in self._loose))
         others = (
             (part.name, self.value(getattr(self._tables, part.name)))
@@ -264,7 +267,9 @@ def _options_of_rows(tables: TableSet) -> set[str]:
 def counts(old: TableSet, new: TableSet) -> str:
     """How much differs, in one line: `rows +1 -0 ~2, codes +3`. Empty when nothing does."""
     parts = []
-    for what, before, after in zip(("rows", "uses", "codes", "options", "identities"), _units(old), _units(new)):
+    for what, before, after in zip(
+        ("rows", "uses", "codes", "options", "identities"), _units(old), _units(new), strict=True
+    ):
         added, removed = len(after.keys() - before.keys()), len(before.keys() - after.keys())
         changed = sum(before[key] != after[key] for key in before.keys() & after.keys())
         signs = ((added, "+"), (removed, "-"), (changed, "~"))

@@ -23,7 +23,7 @@ import pytest
 import structlog
 
 from hl7bridge import bridge as bridging
-from hl7bridge import joints, reasons
+from hl7bridge import joints, reasons, reloading
 from hl7bridge.bridge import Bridge
 from hl7bridge.config import Config, Settings
 from hl7bridge.config.tree import Tree
@@ -48,6 +48,9 @@ class Tables:
     def mappings(self) -> Tables:
         return self
 
+    def versions(self, _listener: object) -> list[str]:
+        return ["abc"]
+
     def events(self, _listener: object) -> frozenset[tuple[str, str]]:
         return frozenset({("ADT", "A01"), ("ADT", "A99")})
 
@@ -62,7 +65,7 @@ class EventsOnly:
 
 @dataclass
 class Setting:
-    mappings: object = None
+    mappings: object = field(default_factory=EventsOnly)
     zone: tzinfo | None = None
     charset_fallback: str | None = None
 
@@ -87,7 +90,7 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, config: Config) -> None:
             self.sets = {(): EventsOnly()}
 
-    monkeypatch.setattr(bridging, "TableSets", Sets)
+    monkeypatch.setattr(reloading.Reloading, "_from_folders", lambda self: (Sets(self._config), "abc"))
     monkeypatch.setattr(joints, "translate", translate)
 
 
