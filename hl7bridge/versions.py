@@ -143,7 +143,7 @@ class Versions:
             raise UnavailableError(f"{path}: no version of the tables can be read: {type(error).__name__}") from None
 
     def find(self, word: str) -> Version | None:
-        """What `active` (the version in service), or the first digits of a name or mapping version, mean; None: none."""
+        """What `active` (in service), or the first digits of a version or mapping version, mean; None: nothing."""
         if word == "active":
             id = self.in_service()
             return self.get(id) if id else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,8 +14,14 @@ from hl7bridge.cli.activation import activate, rollback, versions
 from hl7bridge.cli.conformance import conformance
 from hl7bridge.cli.mappings_schema import schema
 from hl7bridge.cli.mappings_show import show
+from hl7bridge.cli.terminal import plain
+from hl7bridge.cli.watch import watch
 from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
 
+if TYPE_CHECKING:
+    from hl7bridge.mapping.examples import Difference
+
+SHIPPED_NAME = "mappings"
 FOLDERS = click.argument(
     "folders", nargs=-1, metavar="[FOLDER...]", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
@@ -33,7 +40,7 @@ def mappings() -> None:
     """
 
 
-for command in (activate, conformance, rollback, schema, show, versions):
+for command in (activate, conformance, rollback, schema, show, versions, watch):
     mappings.add_command(command)
 
 
@@ -103,20 +110,16 @@ def test(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
                 "line": difference.example.place.line,
                 "table": difference.table,
                 "example": difference.example.name,
-                "path": difference.path,
-                "expected": difference.expected,
-                "found": difference.found,
+                "path": place.path,
+                "expected": place.expected,
+                "found": place.found,
             }
             for difference in differences
+            for place in difference.places
         ]
         _print_json({"ok": not differences, "examples": count, "failed": len(differences), "differences": shown})
     else:
-        for difference in differences:
-            click.echo(str(difference))
-        held = count - len(differences)
-        click.echo(
-            f"{'ok' if not differences else 'failed'}: {held} of {count} examples hold, version {loaded.version}"
-        )
+        tell_examples(count, differences, loaded.version, laid_over=bool(folders) and not alone)
     if differences:
         sys.exit(EXIT_FAILED)
 
@@ -134,6 +137,21 @@ def count(tables: Any) -> dict[str, Any]:
         "examples": examples,
         "version": tables.version,
     }
+
+
+_COLOURS = {"-": "red", "+": "green"}
+
+
+def tell_examples(count: int, differences: Sequence[Difference], version: str, *, laid_over: bool) -> None:
+    """Each example that does not hold, and how many do."""
+    for difference in differences:
+        for sign, text in difference.lines():
+            click.echo(click.style(plain(text), fg=_COLOURS.get(sign)))
+    if laid_over and any(difference.example.place.file.startswith(f"{SHIPPED_NAME}/") for difference in differences):
+        click.echo("note: a shipped example shows what you changed; if you mean it, write it anew under the same name")
+        click.echo("      in your folder's table")
+    held = count - len(differences)
+    click.echo(f"{'ok' if not differences else 'failed'}: {held} of {count} examples hold, version {version}")
 
 
 def _tell_mistakes(mistakes: tuple[Mistake, ...], as_json: bool) -> None:

@@ -6,9 +6,9 @@ a dictionary's keys, a list's leading items. A new resource behind a reference i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,22 +25,35 @@ from hl7bridge.mapping.schema import Example, Table
 _HEAD = rb"MSH|^~\&|APP|FAC|||20240229101112+0100||ADT^A01|1|P|2.5.1"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An example that does not hold: where in the result, what was expected, what came."""
+class Differing(NamedTuple):
+    """One place of an example's result: its path, what was expected there, what was found; as JSON."""
 
-    table: str
-    example: Example
     path: str
     expected: str
     found: str
 
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An example that does not hold: every place where its result is not what was expected, in the example's order."""
+
+    table: str
+    example: Example
+    places: tuple[Differing, ...]
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """For people: a sign (`-` expected, `+` found, else blank) and a line of text."""
+        yield "", f"{self.example.place}: example '{self.example.name}' of {self.table} does not hold"
+        given = self.example.given.strip("\r\n").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        for number, line in enumerate(given):
+            yield "", f"    {'given' if not number else '     '}  {line}"
+        for place in self.places:
+            yield "", f"    at {place.path or 'the top'}"
+            yield "-", f"      - expected  {place.expected}"
+            yield "+", f"      + found     {place.found}"
+
     def __str__(self) -> str:
-        place = self.example.place
-        return (
-            f"{place}: example '{self.example.name}' of {self.table}: at {self.path or 'the top'}\n"
-            f"    expected  {self.expected}\n    found     {self.found}"
-        )
+        return "\n".join(text for _, text in self.lines())
 
 
 class _Surroundings:
@@ -73,9 +86,10 @@ def _try(mappings: Mappings, table: Table, example: Example) -> Difference | Non
     try:
         result = apply(compiler, mappings, table, example.given)
     except (MessageError, Invalid) as error:
-        return Difference(table.name, example, "", _show(example.expect), f"{type(error).__name__}: {error}")
-    found = _difference(result, example.expect, "")
-    return Difference(table.name, example, *found) if found else None
+        failure = Differing("", _show(example.expect), f"{type(error).__name__}: {error}")
+        return Difference(table.name, example, (failure,))
+    found = tuple(_differing(result, example.expect, ""))
+    return Difference(table.name, example, found) if found else None
 
 
 def _with_options(mappings: Mappings, options: Mapping[str, str]) -> Compiler:
@@ -123,25 +137,28 @@ def _plain(value: Any, targets: Mapping[int, Resource]) -> Any:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _difference(found: Any, expected: Any, path: str) -> tuple[str, str, str] | None:
+def _differing(found: Any, expected: Any, path: str) -> Iterator[Differing]:
     if isinstance(expected, Mapping) and isinstance(found, dict):
         for name, part in expected.items():
             at = f"{path}.{name}" if path else str(name)
-            if name not in found:
-                return at, _show(part), "nothing"
-            deeper = _difference(found[name], part, at)
-            if deeper:
-                return deeper
-        return None
-    if isinstance(expected, list) and isinstance(found, list):
+            if name in found:
+                yield from _differing(found[name], part, at)
+            else:
+                yield Differing(at, _show(part), f"nothing{_instead(found, expected)}")
+    elif isinstance(expected, list) and isinstance(found, list):
         for i, part in enumerate(expected):
-            if i >= len(found):
-                return f"{path}[{i}]", _show(part), "nothing"
-            deeper = _difference(found[i], part, f"{path}[{i}]")
-            if deeper:
-                return deeper
-        return None
-    return None if found == expected else (path, _show(expected), _show(found))
+            if i < len(found):
+                yield from _differing(found[i], part, f"{path}[{i}]")
+            else:
+                yield Differing(f"{path}[{i}]", _show(part), f"nothing: there are only {len(found)}")
+    elif found != expected:
+        yield Differing(path, _show(expected), _show(found))
+
+
+def _instead(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """What is there and was not asked for: often the name that was meant."""
+    others = [name for name in found if name not in expected]
+    return f"; there is also {', '.join(others)}" if others else ""
 
 
 def _show(value: Any) -> str:
