@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
+from click.testing import CliRunner
 
 from hl7bridge import Translation, load_mappings, translate
 from hl7bridge.cli.main import cli
@@ -155,6 +157,21 @@ difference.
 {"".join(rows)}"""
 
 
+def workbench_document() -> str:
+    """docs/workbench.md with the output of the commands that stand in its blocks; `| head 14` keeps so many lines."""
+    text = (ROOT / "docs" / "workbench.md").read_text("utf-8")
+    return re.sub(r"```\n\$ (hl7bridge .*)\n[^`]*(?:`(?!``)[^`]*)*```", _with_output, text)
+
+
+def _with_output(block: re.Match[str]) -> str:
+    command, _, head = block[1].partition(" | head ")
+    words = [str(ROOT / word) if word.startswith("samples/") else word for word in shlex.split(command)[1:]]
+    zone = ["--zone", str(ZONE)] if words[0] in ("explain", "coverage") else []
+    output = CliRunner().invoke(cli, [*words, *zone]).stdout
+    lines = output.splitlines()[: int(head) if head else None]
+    return "\n".join(["```", f"$ {block[1]}", *lines, "```"])
+
+
 def expected_bundles() -> dict[str, bytes]:
     """samples/expected: file name to content."""
     return {f"{stem}.json": pretty_json(r.bundle) + b"\n" for _, stem, _, r in translated_samples() if r is not None}
@@ -171,6 +188,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
 MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
     "docs/reasons.md": reasons_document,
     "samples/README.md": samples_document,
+    "docs/workbench.md": workbench_document,
 }
 
 

@@ -21,6 +21,7 @@ from hl7bridge.cli.durations import Duration
 from hl7bridge.cli.terminal import moment, plain, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
+from hl7bridge.hl7v2.header import read_header
 from hl7bridge.journal.protocol import Entry, Filter, State, Step
 from hl7bridge.journal.sqlite import SqliteJournal
 
@@ -117,9 +118,10 @@ def list_(
 @click.argument("message", metavar="ID|CONTROL-ID")
 @click.option("--raw", is_flag=True, help="Print the message itself and nothing else. Audited.")
 @click.option("--patient", is_flag=True, help="Print the patient identifiers (PID-3) as well. Audited.")
+@click.option("--lineage", is_flag=True, help="Where each element came from and each field went: paths, no values.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) -> None:
+def show(config: Config, message: str, raw: bool, patient: bool, lineage: bool, as_json: bool) -> None:
     """Tell the story of one message: when it came, every change of its state, and why.
 
     Found by its id or, where that is unique, by its control id (MSH-10). --raw and --patient show patient data: who
@@ -129,6 +131,10 @@ def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) 
     Examples:
       hl7bridge messages show NL240305-000101
       hl7bridge messages show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
+      hl7bridge messages show NL240305-000101 --lineage
+
+    --lineage is worked out anew from the message and the tables its sender has now; where these are not the version
+    that made the bundle, a line on standard error says so.
     """
     found, story, identifiers = run_with_journal(config, lambda journal: _looked_up(journal, message, raw, patient))
     if not found:
@@ -142,6 +148,8 @@ def show(config: Config, message: str, raw: bool, patient: bool, as_json: bool) 
         click.echo(f"This access to patient data was recorded in the audit for {operator_name()}.", err=True)
     if raw:
         _print_raw(entry.raw)
+    elif lineage:
+        _print_lineage(config, entry, as_json)
     elif as_json:
         details: dict[str, Any] = _details(entry) | {"history": [_step(step) for step in story]}
         click.echo(json.dumps(details | ({"patient_identifiers": identifiers} if patient else {})))
@@ -188,6 +196,33 @@ def patient_identifiers(raw: bytes) -> list[str]:
         elif segment.startswith("PID" + field):
             found += [part for part in ([*segment.split(field), "", "", ""][3]).split(repetition) if part]
     return found
+
+
+def _print_lineage(config: Config, entry: Entry, as_json: bool) -> None:
+    """Paths and places only. Never stored: a message and the version of its tables say it all again."""
+    from hl7bridge.cli.explain import View
+    from hl7bridge.hl7v2.message import parse
+    from hl7bridge.tablesets import TableSets
+    from hl7bridge.translation import explain
+
+    try:
+        header = read_header(entry.raw)
+        setting = TableSets(config).setting(entry.listener, header)
+        message = parse(entry.raw, charset_fallback=setting.charset_fallback)
+        story = explain(message, setting.mappings, setting.zone)
+    except Hl7BridgeError as error:
+        raise ended_by(error) from None
+    version = setting.mappings.version
+    if entry.mapping_version and entry.mapping_version != version:
+        click.echo(f"The tables are version {version} now; {entry.mapping_version} translated this message.", err=True)
+    view = View(story, message, values=False)
+    if as_json:
+        document = {"id": entry.id, "mapping_version": version, **view.document(story.elements, story.fields)}
+        click.echo(json.dumps(document))
+    else:
+        view.show(story.elements, story.fields)
+    if story.error is not None:
+        raise ended_by(story.error)
 
 
 def _print_raw(raw: bytes) -> None:

@@ -99,6 +99,19 @@ def test_show_tells_the_story_without_the_patient(config: Config, ids: list[str]
     assert "replayed by eva" in run(config, "show", ids[0]).stdout
 
 
+def test_show_lineage_has_paths_and_no_values_and_says_when_the_tables_are_others(
+    config: Config, ids: list[str]
+) -> None:
+    result = run(config, "show", ids[1], "--lineage")
+    assert result.exit_code == 0, result.output
+    assert "PID[1]-5[1].1" in result.stdout and "segments/PID-Patient.yaml:" in result.stdout
+    assert "v1 translated this message" in result.stderr
+    assert SENTINEL not in result.output and "DOE" not in result.output
+    assert not audited(config)
+    document = json.loads(run(config, "show", ids[1], "--lineage", "--json").stdout)
+    assert document["id"] == ids[1] and document["fields"] and SENTINEL not in json.dumps(document)
+
+
 def test_show_as_json_has_the_history(config: Config, ids: list[str]) -> None:
     shown = json.loads(run(config, "show", ids[0], "--json").stdout)
     assert [step["state"] for step in shown["history"]] == ["received", "dead", "received"]
