@@ -29,6 +29,8 @@ _OWN_FIELDS = {  # what the bridge reads before any table is asked
     ("MSH", 18): "the character set of the message",
 }
 _URGENT = (  # of several reasons the one that tells most
+    "refused",
+    "merged",
     "value-invalid",
     "code-unmapped",
     "repetition-dropped",
@@ -99,22 +101,23 @@ class Elements:
         self._segments = _segments(trace)
         self._walk(bundle, "Bundle", None)
 
-    def _walk(self, value: Any, path: str, around: Mark | None) -> None:
+    def _walk(self, value: Any, path: str, around: Mark | None, says_again: bool = False) -> None:
+        """`says_again`: inside the operations of a patch, which repeat the resource of the entry before."""
         built = self._copies.get(id(value), id(value))
         self.paths.setdefault((built, ""), path)
         around = self._trace.marks.get((built, ""), around)
         own = isinstance(value, dict) and value.get("system") == DERIVED_SYSTEM
+        says_again = says_again or (isinstance(value, dict) and value.get("resourceType") == "Parameters")
         for name, part in value.items() if isinstance(value, dict) else enumerate(value):
             at = f"{path}.{name}" if isinstance(name, str) else f"{path}[{name}]"
             key = self._moves.get((built, name), (built, name))
             self.paths.setdefault(key, at)
             if isinstance(part, dict | list):
-                self._walk(part, at, None if name == "resource" else around)
+                self._walk(part, at, None if name == "resource" else around, says_again)
             elif part is not None:
                 mark = self._trace.marks.get(key, around)
-                self.lines.append(
-                    Line(at, "", "", "", kind=BRIDGE) if own or _OWN.fullmatch(at) else self._line(at, mark)
-                )
+                ours = own or _OWN.fullmatch(at) or (mark is None and (says_again or name == "id"))
+                self.lines.append(Line(at, "", "", "", kind=BRIDGE) if ours else self._line(at, mark))
 
     def _line(self, path: str, mark: Mark | None) -> Line:
         if mark is None:
@@ -154,10 +157,20 @@ def _segments(trace: Trace) -> dict[int, Segment]:
 
 
 class Fields:
-    """What became of the leaves of a message. `paths`: of elements by the container's id and name."""
+    """What became of the leaves of a message. `paths`: of elements by the container's id and name; `refused`: the
+    message gave no bundle."""
 
-    def __init__(self, message: Message, tables: TableSet, plan: str, trace: Trace, paths: Mapping[Key, str]) -> None:
+    def __init__(
+        self,
+        message: Message,
+        tables: TableSet,
+        plan: str,
+        trace: Trace,
+        paths: Mapping[Key, str],
+        refused: bool = False,
+    ) -> None:
         self._message, self._tables, self._trace, self._paths = message, tables, trace, paths
+        self._refused = refused
         self._table: MessageTable = tables.messages[plan]
         self._reads: dict[Position, list[Step]] = defaultdict(list)
         self._at: dict[Position, list[Step]] = defaultdict(list)
@@ -215,6 +228,16 @@ class Fields:
         if (segment.id, at[1]) in _OWN_FIELDS:
             yield Why(BRIDGE, _OWN_FIELDS[segment.id, at[1]])
         uses = self._uses.get(segment.position, ())
+        if not self._trace.uses:
+            yield Why("refused", "the message was refused before any row ran")
+            return
+        if any(step.fate == "written" for length in range(2, len(at) + 1) for step in self._reads.get(at[:length], ())):
+            if self._refused:
+                yield Why("refused", "a row took it, but the message was refused")
+            else:
+                yield Why(
+                    "merged", "a row took it for a resource that the bundle has from elsewhere, or that says nothing"
+                )
         if not uses:
             yield self._unused(segment)
             return

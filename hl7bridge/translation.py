@@ -85,7 +85,7 @@ def explain(message: Message, mappings: Mappings, zone: tzinfo | None = None) ->
     except MessageError as failed:
         error = failed
     elements = Elements(bundle or {}, trace, translator.copies, translator.moves)
-    fates = Fields(message, mappings.tables, translator.plan.name, trace, elements.paths).fates()
+    fates = Fields(message, mappings.tables, translator.plan.name, trace, elements.paths, bundle is None).fates()
     return Story(tuple(elements.lines), tuple(fates), bundle, error)
 
 

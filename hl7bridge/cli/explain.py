@@ -131,7 +131,8 @@ class View:
 
     def __init__(self, story: Story, message: Message, values: bool) -> None:
         self.story, self.message, self.values = story, message, values
-        types = [entry["resource"]["resourceType"] for entry in (story.bundle or {}).get("entry", ())]
+        entries = (story.bundle or {}).get("entry", ())
+        types = [entry.get("resource", {}).get("resourceType", "") for entry in entries]  # a DELETE has no resource
         several = Counter(types)
         self._names = [f"{t}@{n}" if several[t] > 1 else t for n, t in enumerate(types)]
         self._types = types

@@ -79,7 +79,9 @@ def test_a_message_that_fails_is_explained_as_far_as_it_came() -> None:
     result = run(SAMPLES / "broken_two_patients.hl7")
     assert result.exit_code == 1
     assert "hl7bridge: " in result.stderr and "message 1: " in result.stderr
-    assert "PID[1]-" in result.stdout
+    assert (
+        "PID[1]-" in result.stdout and "nowhere: refused: the message was refused before any row ran" in result.stdout
+    )
 
 
 def test_standard_input_and_the_second_message() -> None:

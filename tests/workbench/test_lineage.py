@@ -79,3 +79,13 @@ def test_the_bundle_that_is_explained_is_the_bundle_that_is_sent(mappings: Mappi
             story = explain(parse(piece.raw), mappings)
             if story.bundle is not None:
                 assert len(story.elements) == len(list(leaves(translate(piece.raw, mappings).resource)))
+
+
+def test_a_patch_and_what_it_repeats_have_their_origin(tmp_path: Path) -> None:
+    (tmp_path / "identity.yaml").write_text("Patient:\n  owners: []\n  patchers: [ADT]\n")
+    raw = (ROOT / "samples" / "adt_a08_update_null.hl7").read_bytes()
+    story = explain(parse(raw), load_mappings(tmp_path))
+    assert story.bundle is not None
+    assert "PATCH" in [entry["request"]["method"] for entry in story.bundle["entry"]]
+    assert [one.path for one in story.elements if one.kind == "unknown"] == []
+    assert fate(story, "PID[1]-5[1].1").to
