@@ -17,6 +17,7 @@ from typing import Any
 
 from hl7bridge.errors import MessageError
 from hl7bridge.fhir.bundle import Layout, to_bytes
+from hl7bridge.fhir.form import as_message, narrate
 from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.datetime import offset_of
 from hl7bridge.hl7v2.message import Message, parse
@@ -165,6 +166,11 @@ class _Translator:
             if not gone.placed and layout.way(gone.resource) == "patch":
                 run.issues[gone.issue] += 1
         self.copies, self.moves = {**layout.copies, id(bundle): id(head)}, layout.moves
+        if mappings.narrates:
+            narrate(bundle)
+        if mappings.as_message:
+            bundle = as_message(bundle)
+            self.copies[id(bundle)] = id(head)
         mappings.checker.check(bundle, lambda entry: self._segment(layout.positions, bundle["entry"][entry]))
         return bundle
 

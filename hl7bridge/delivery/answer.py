@@ -66,7 +66,8 @@ class Response:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-Kind = Literal["empty", "truncated", "not-fhir", "outcome", "answer-bundle", "other-fhir"]
+MESSAGE_STATUS = {"ok": 200, "transient-error": 503, "fatal-error": 422}  # FHIR R4 valueset-response-code
+Kind = Literal["empty", "truncated", "not-fhir", "outcome", "answer-bundle", "answer-message", "other-fhir"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,19 @@ def read_body(response: Response) -> Body:
         return Body("outcome", issues=tuple(_issues(content)))
     if content["resourceType"] == "Bundle" and content.get("type") in ("transaction-response", "batch-response"):
         return Body("answer-bundle", entries=tuple(_entries(content)))
+    if content["resourceType"] == "Bundle" and content.get("type") == "message":
+        return Body("answer-message", entries=(Entry(_message_status(content), ()),))
     return Body("other-fhir")
+
+
+def _message_status(bundle: Mapping[str, Any]) -> int:
+    """MessageHeader.response.code as the HTTP status that means the same; 0 where none can be read."""
+    listed = bundle.get("entry")
+    first = listed[0] if isinstance(listed, list) and listed else None
+    header = first.get("resource") if isinstance(first, dict) else None
+    response = header.get("response") if isinstance(header, dict) else None
+    code = response.get("code") if isinstance(response, dict) else None
+    return MESSAGE_STATUS.get(code, 0) if isinstance(code, str) else 0
 
 
 def _entries(bundle: Mapping[str, Any]) -> Iterator[Entry]:

@@ -241,6 +241,8 @@ def _of_success(answer: Response, body: Body, sent: int) -> Outcome:
             return _unproven(f"HTTP {status} without an answer Bundle", status)
         case "answer-bundle":
             return _of_entries(body, status, sent)
+        case "answer-message":
+            return _of_entries(body, status, 1)
         case "outcome":
             if any(issue.severity in ("error", "fatal") for issue in body.issues):
                 detail = f"HTTP {status} with an OperationOutcome{_codes(body.issues)}"

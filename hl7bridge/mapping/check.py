@@ -17,6 +17,8 @@ from hl7bridge.mapping.check_site import SiteCheck
 from hl7bridge.mapping.schema import OptionValue, Place, Table, TableSet
 from hl7bridge.mapping.source import Mistakes
 
+OF_THE_BRIDGE = frozenset({"time-zone", "bundle-type", "narrative", "fhir-version"})  # options that no row asks for
+
 
 def check_tables(tables: TableSet, unreadable: Iterable[str] = ()) -> list[Mistake]:
     """Every mistake in the tables, sorted by file and line; empty when they are fit to be compiled.
@@ -66,7 +68,7 @@ def notes(tables: TableSet) -> list[Mistake]:
     found += [
         (option.place, f"no row asks for the option {name!r}")
         for name, option in tables.options.items()
-        if name not in options | {"time-zone"}
+        if name not in options | OF_THE_BRIDGE
     ]
     return sorted(Mistake(place.file, place.line, place.column, message) for place, message in found)
 

@@ -17,6 +17,8 @@ from hl7bridge.mapping.rows import Apply, RowCompiler, asks_for_absence
 from hl7bridge.mapping.runtime import NULL, Context, Deletion, Issue, Run
 from hl7bridge.mapping.schema import OptionValue, Row, Table, TableSet
 
+MAPPING_VERSION = "mapping-version"  # the option whose value the version of the tables is written behind
+
 
 class Field(NamedTuple):
     """The rows of one field or component."""
@@ -55,7 +57,11 @@ class Compiler:
         return self._datatypes[name]
 
     def setting(self, value: str | OptionValue) -> str:
-        return self.tables.settings[value.name] if isinstance(value, OptionValue) else value
+        """A constant, or the site's; behind `mapping-version` stands the version of the tables themselves."""
+        if not isinstance(value, OptionValue):
+            return value
+        said = self.tables.settings[value.name]
+        return f"{said}:{self.tables.version}" if value.name == MAPPING_VERSION else said
 
     def _switched_on(self, row: Row) -> bool:
         return row.option is None or self.tables.settings[row.option.name] == row.option.value

@@ -13,6 +13,7 @@ from pathlib import Path
 from hl7bridge import reasons, zone
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.check import Checker
+from hl7bridge.fhir.form import MESSAGE
 from hl7bridge.fhir.model import Model, model
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.mapping.compile import Compiler
@@ -20,6 +21,8 @@ from hl7bridge.mapping.load import load_tables
 from hl7bridge.mapping.messages import MessagePlan
 from hl7bridge.mapping.schema import TableSet
 
+BUNDLE_TYPE = "bundle-type"
+NARRATIVE = "narrative"
 TIME_ZONE = "time-zone"  # the option that names the zone of times without an offset
 
 
@@ -33,6 +36,8 @@ class Mappings:
         self.checker = Checker(fhir)
         self.compiler = Compiler(tables, fhir)
         self.zone: tzinfo = zone.named(tables.settings.get(TIME_ZONE, zone.MACHINE))
+        self.as_message = tables.settings.get(BUNDLE_TYPE) == MESSAGE
+        self.narrates = tables.settings.get(NARRATIVE) == "generated"
         self._plans = _plans(tables, self.compiler)
 
     def __repr__(self) -> str:

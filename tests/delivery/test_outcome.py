@@ -291,3 +291,12 @@ def test_of_a_flood_of_issues_only_the_first_are_kept() -> None:
     assert isinstance(outcome, Dead)
     assert len(outcome.operation_outcome) == 20
     assert len(outcome.operation_outcome[0].diagnostics) == 4_000
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [("ok", Delivered), ("transient-error", RetryAt), ("fatal-error", Dead), ("junk", RetryAt)]
+)
+def test_the_answer_to_a_message_is_judged_by_its_response_code(code: str, expected: type[Outcome]) -> None:
+    header = {"resourceType": "MessageHeader", "response": {"code": code}}
+    body = json.dumps({"resourceType": "Bundle", "type": "message", "entry": [{"resource": header}]}).encode()
+    assert isinstance(judged(200, body, sent=9), expected)

@@ -31,6 +31,7 @@ SANS_IO = [
     "delivery/retry",
     "fhir/bundle",
     "fhir/check",
+    "fhir/form",
     "fhir/formats",
     "fhir/invariants",
     "fhir/plan",

@@ -25,9 +25,9 @@ Say = Callable[[str], None]
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
 
-def _translated(files: list[Path], say: Say) -> Iterator[tuple[str, bytes]]:
+def _translated(files: list[Path], say: Say, **settings: str) -> Iterator[tuple[str, bytes]]:
     """(name, bundle) of everything that translates; prints the share and the reasons of the rest."""
-    mappings = load_mappings()
+    mappings = load_mappings(settings=settings)
     reasons: Counter[str] = Counter()
     for file in files:
         for piece in split(lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()):
@@ -42,9 +42,9 @@ def _translated(files: list[Path], say: Say) -> Iterator[tuple[str, bytes]]:
     say(f"{total} messages: " + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()))
 
 
-def _judged(validate: Validate, files: list[Path], say: Say) -> tuple[int, list[str]]:
+def _judged(validate: Validate, files: list[Path], say: Say, **settings: str) -> tuple[int, list[str]]:
     wrong, count = [], 0
-    for name, bundle in _translated(files, say):
+    for name, bundle in _translated(files, say, **settings):
         count += 1
         verdict = validate(bundle)
         if verdict["fatal"] or verdict["error"] or verdict["dangling_urn_refs"]:
@@ -57,6 +57,14 @@ def _judged(validate: Validate, files: list[Path], say: Say) -> tuple[int, list[
 @pytest.mark.servers
 def test_every_sample_gives_a_bundle_that_the_official_validator_accepts(validator: Validate, say: Say) -> None:
     count, wrong = _judged(validator, sorted(SAMPLES.glob("*.hl7")), say)
+    assert count >= 20
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.servers
+def test_every_sample_gives_a_valid_message_with_narratives(validator: Validate, say: Say) -> None:
+    settings = {"bundle-type": "message", "narrative": "generated"}
+    count, wrong = _judged(validator, sorted(SAMPLES.glob("*.hl7")), say, **settings)
     assert count >= 20
     assert not wrong, "\n".join(wrong)
 
