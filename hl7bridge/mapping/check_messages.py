@@ -67,8 +67,10 @@ class MessageCheck:
                         )
 
     def _message(self, message: MessageTable, structure: Structure) -> None:
+        parted = frozenset(use.into for use in message.uses if use.each) - {u.into for u in message.uses if not u.each}
         for use in message.uses:
             self._use(use)
+            self._each(use, parted)
         self._writes(message)
         scopes = self._scopes(message, structure)
         for use in message.uses:
@@ -106,6 +108,24 @@ class MessageCheck:
             self.mistakes.add(
                 use.place, f"{use.table} makes {article(table.target)}, and `into` names {article(use.into.type)}"
             )
+
+    def _each(self, use: Use, parted: frozenset[Label]) -> None:
+        """`each` names a field of the row's own segment; another row cannot tell which of its resources is meant."""
+        if use.each is None:
+            for link in use.links:
+                if parted and {link.to, link.on} & parted:
+                    label = link.to if link.to in parted else link.on
+                    self.mistakes.add(
+                        link.place, f"`link`: {label} is made by `each`, and this row is not: which is meant?"
+                    )
+            return
+        segment = segment_of(use.segment)
+        if use.each.root != segment or len(use.each.parts) != 1:
+            self.mistakes.add(
+                use.place, f"`each` is a field of {segment} that repeats, like {segment}-1, not {use.each}"
+            )
+        else:
+            self.refs.ref(use.each, use.place, "`each`: ")
 
     def _writes(self, message: MessageTable) -> None:
         """A resource is written in one way: rows that always apply agree, and what is patched can be found again."""

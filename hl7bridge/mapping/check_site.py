@@ -79,8 +79,10 @@ class SiteCheck:
                     )
         for name in sorted({*identity.owners} & {*identity.patchers}):
             self.mistakes.add(identity.place, f"{name} stands in `owners` and in `patchers`: it is one or the other")
-        if identity.patchers and self.model.element(identity.type, "identifier") is None:
-            self.mistakes.add(identity.place, f"{identity.type} has no identifier: it is written whole, never patched")
+        identifier = self.model.element(identity.type, "identifier")
+        if identity.patchers and (identifier is None or not identifier.many):
+            has = "one identifier at most" if identifier is not None else "no identifier"
+            self.mistakes.add(identity.place, f"{identity.type} has {has}: it is written whole, never patched")
 
     def _keys(self, identity: Identity) -> None:
         """Elements that stand directly in the parts of a list and occur once: what every server can filter by."""

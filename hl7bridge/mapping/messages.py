@@ -25,6 +25,7 @@ from hl7bridge.mapping.runtime import NOBODY, Context, Run
 from hl7bridge.mapping.schema import Label, Lines, Link, MessageTable, Place, Ref, Use
 from hl7bridge.mapping.write import Target, compile_path
 
+Key = tuple[Label, int, int]  # label, id() of the group or segment it belongs to, the repetition with `each`
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
 Further = Sequence[tuple[Segment, Group]]  # the segments that were joined to one, with their groups
 
@@ -66,6 +67,16 @@ class PlannedUse:
     when: str  # the condition's text
     asked: tuple[Ref, ...]  # the fields it compares
     write: str
+    each: int  # the field of whose repetitions each makes a resource; 0: the segment makes one
+
+    def parts(self, segment: Segment) -> Iterator[tuple[int, Segment]]:
+        """What the table is applied to, numbered from 1 with `each`: the segment with one repetition alone in it."""
+        if not self.each:
+            yield 0, segment
+            return
+        for number, text in enumerate(segment.repetitions(self.each), 1):
+            if text:
+                yield number, segment.with_field(self.each, text)
 
 
 @dataclass(slots=True)
@@ -77,6 +88,7 @@ class Pending:
     segment: Segment
     group: Group
     ctx: Context
+    rep: int
 
 
 class MessagePlan:
@@ -91,6 +103,7 @@ class MessagePlan:
             made.setdefault(use.into, []).append(use.segment)
         for label, paths in made.items():
             self.scopes[label] = Scope(self.structure.innermost_repeating(paths))
+        self.parted = frozenset(made) - {use.into for use in table.uses if use.each is None}  # one for each repetition
         self.uses: dict[str, list[PlannedUse]] = {}
         self.lines: dict[str, list[tuple[Lines, tuple[Test, ...]]]] = {}
         self._tables = {use.into: compiler.tables.segments[use.table] for use in reversed(table.uses)}
@@ -109,7 +122,8 @@ class MessagePlan:
         test = tester(use.when, source, -1) if use.when is not None else None
         links = tuple(self._link(link, use, compiler) for link in use.links)
         asked = tuple(trace.compared(use.when))
-        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, use.write)
+        each = use.each.parts[0] if use.each is not None else 0
+        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, use.write, each)
 
     def _tests(self, use: Use, planned: PlannedUse) -> tuple[Test, ...]:
         """What a segment must fulfil to be a line of a text: the row's condition and the one of `lines`."""
@@ -131,26 +145,22 @@ class MessagePlan:
         if run.trace is not None:
             run.trace.root = root
         self._refuse_doubles(root)
-        resources: dict[tuple[Label, int], Resource] = {}
+        resources: dict[Key, Resource] = {}
         pending: list[Pending] = []
         made: dict[Label, list[Made]] = {label: [] for label in self._matched}
         for path, segment, group, further in self._walk(run, root):
             for use in self.uses.get(path, ()):
-                ctx = Context(run, NOBODY, NOBODY.body, segment, group, segment.fields, "", 0)
-                applies = use.test is None or use.test(ctx)
-                if run.trace is not None:
-                    run.trace.uses.append((segment, use, applies))
-                if not applies:
-                    continue
-                resource = self._resource(use.into, path, segment, group, resources)
-                self._same(use.into, path, further, resource, resources)
-                ctx = use.table.apply(run, segment, group, resource)
-                if use.write:
-                    resource.write = min(resource.write or use.write, use.write, key=GENTLEST.index)
-                if use.into in made:
-                    made[use.into].append(Made(resource, ctx))
-                if use.links:
-                    pending.append(Pending(use, path, segment, group, ctx))
+                for rep, part in use.parts(segment):
+                    if not self._applies(run, use, part, group):
+                        continue
+                    resource = self._resource(use.into, path, segment, group, rep, resources)
+                    self._same(use.into, path, further, resource, resources)
+                    ctx = use.table.apply(run, part, group, resource)
+                    _note_write(resource, use.write)
+                    if use.into in made:
+                        made[use.into].append(Made(resource, ctx))
+                    if use.links:
+                        pending.append(Pending(use, path, segment, group, ctx, rep))
         indexes: dict[int, Index] = {}
         for item in pending:
             self._write_links(run, item, resources, made, indexes)
@@ -158,6 +168,13 @@ class MessagePlan:
             for name in names:
                 node.pop(name, None)
         return list(resources.values())
+
+    def _applies(self, run: Run, use: PlannedUse, segment: Segment, group: Group) -> bool:
+        ctx = Context(run, NOBODY, NOBODY.body, segment, group, segment.fields, "", 0)
+        applies = use.test is None or use.test(ctx)
+        if run.trace is not None:
+            run.trace.uses.append((segment, use, applies))
+        return applies
 
     def _walk(self, run: Run, root: Arrangement) -> Iterator[tuple[str, Segment, Group, Further]]:
         """The segments in their places; those that are lines of one text as one."""
@@ -176,12 +193,12 @@ class MessagePlan:
         path: str,
         further: Further,
         resource: Resource,
-        resources: dict[tuple[Label, int], Resource],
+        resources: dict[Key, Resource],
     ) -> None:
         """What else stands beside a joined line, like its notes, belongs to the resource of the first."""
         for segment, group in further:
             instance = self.scopes[label].instance(segment, path, group)
-            resources.setdefault((label, id(instance)), resource)
+            resources.setdefault((label, id(instance), 0), resource)
 
     def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
@@ -194,24 +211,25 @@ class MessagePlan:
                 )
 
     def _resource(
-        self, label: Label, path: str, segment: Segment, group: Group, resources: dict[tuple[Label, int], Resource]
+        self, label: Label, path: str, segment: Segment, group: Group, rep: int, resources: dict[Key, Resource]
     ) -> Resource:
         instance = self.scopes[label].instance(segment, path, group)
-        key = (label, id(instance))
+        key = (label, id(instance), rep if label in self.parted else 0)
         if key not in resources:
             made = resources[key] = Resource(label.type, segment.position)
             made.lookup = partial(_field, group)
         return resources[key]
 
-    def _seen(self, label: Label, item: Pending, resources: dict[tuple[Label, int], Resource]) -> Resource | None:
+    def _seen(self, label: Label, item: Pending, resources: dict[Key, Resource]) -> Resource | None:
         instance = self.scopes[label].instance(item.segment, item.path, item.group)
-        return resources.get((label, id(instance))) if instance is not None else None
+        rep = item.rep if label in self.parted else 0
+        return resources.get((label, id(instance), rep)) if instance is not None else None
 
     def _write_links(
         self,
         run: Run,
         item: Pending,
-        resources: dict[tuple[Label, int], Resource],
+        resources: dict[Key, Resource],
         made: Mapping[Label, list[Made]],
         indexes: dict[int, Index],
     ) -> None:
@@ -243,6 +261,12 @@ class MessagePlan:
     def _cannot(self, owner: Resource, link: PlannedLink, found: list[Resource]) -> bool:
         """An element that occurs once takes a match only where there is one, and what a row wrote stays."""
         return len(found) > 1 or link.target.name in owner.body
+
+
+def _note_write(resource: Resource, write: str) -> None:
+    """How a row wants the resource written; the gentlest of those that say."""
+    if write:
+        resource.write = min(resource.write or write, write, key=GENTLEST.index)
 
 
 def _field(group: Group, ref: str) -> str:

@@ -285,6 +285,7 @@ class Use:
     write: Write = ""
     note: str = ""
     lines: Lines | None = None
+    each: Ref | None = None  # a field: the table is used once for each of its repetitions, a resource each
 
 
 @dataclass(frozen=True, slots=True)
