@@ -20,7 +20,10 @@ from hl7bridge.mapping.schema import MessageTable, OptionTest, Row, Table, Table
 from hl7bridge.mapping.trace import Link, Mark, Position, Step, Trace, leaf
 
 BRIDGE = "hl7bridge"
-_OWN = re.compile(r"Bundle\.(?:resourceType|type|entry\[\d+\]\.(?:fullUrl|request\.\w+|resource\.(?:resourceType|id)))")
+_OWN = re.compile(  # a patch says again what the entry before it says
+    r"Bundle\.(?:resourceType|type|entry\[\d+\]\.(?:fullUrl|request\.\w+"
+    r"|resource\.(?:resourceType|id|\w+\[\d+\]\.id|parameter\[.*)))"
+)
 _OWN_FIELDS = {  # what the bridge reads before any table is asked
     ("MSH", 1): "the field separator",
     ("MSH", 2): "the other separators",

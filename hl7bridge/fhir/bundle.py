@@ -197,7 +197,9 @@ class Layout:
         """Behind the entry that creates what is not there yet: the one that changes what is."""
         patch = Patch(self._model, resource.type, self._keys(resource.type))
         operations = patch.parameters(body, resource.erased, resource.fillers)
-        return {"resource": operations, "request": {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}}
+        own = Identifier(f"{identifier.key}~patch", "", True).uuid  # an entry with a resource has a url of its own
+        request = {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}
+        return {"fullUrl": f"urn:uuid:{own}", "resource": operations, "request": request}
 
     def _to_be_patched(self, body: Body) -> Body:
         """The body of what is created before it is patched: its first number has an id, which the patch takes away.

@@ -325,9 +325,14 @@ def test_the_same_test_of_another_order_is_another_observation(shipped: Mappings
     assert first != _observations(shipped, "3", "OBR|1|P1|F1|X^Panel^L|||20240306", obx), "another day"
 
 
-@pytest.mark.parametrize(("event", "method"), [("A08", "PUT"), ("A02", "POST"), ("A03", "POST")])
-def test_a_transfer_does_not_overwrite_the_person(shipped: Mappings, event: str, method: str) -> None:
+@pytest.mark.parametrize(
+    ("event", "person", "visit"), [("A01", "PUT", "PUT"), ("A08", "PUT", "POST"), ("A02", "POST", "POST")]
+)
+def test_a_transfer_does_not_overwrite_the_person(shipped: Mappings, event: str, person: str, visit: str) -> None:
     raw = f"MSH|^~\\&|A|B|||20240305143012||ADT^{event}|1|P|2.5\r{PID}\rPV1|1|I|W||||||||||||||||V1^^^A".encode()
     result = translate(raw, shipped, zone=ZONE)
-    assert entry(result, "Patient")["request"]["method"] == method
-    assert entry(result, "Encounter")["request"]["method"] == "PUT"
+    assert entry(result, "Patient")["request"]["method"] == person
+    assert entry(result, "Encounter")["request"]["method"] == visit
+    requests = [e["request"] for e in result.resource["entry"]]
+    patched = [request["url"].partition("?")[0] for request in requests if request["method"] == "PATCH"]
+    assert patched == [type_ for type_, way in (("Patient", person), ("Encounter", visit)) if way == "POST"]

@@ -84,7 +84,7 @@ def test_a_patcher_creates_what_is_not_there_and_then_changes_what_is(adt: Trans
     result = adt("A02", PID + "||20200102")
     assert requests(result, "Patient") == [("POST", search), ("PATCH", search)]
     assert result.resource["entry"][0]["resource"]["birthDate"] == "2020-01-02"
-    assert "fullUrl" not in result.resource["entry"][1]
+    assert len({e["fullUrl"] for e in result.resource["entry"]}) == result.entries
     assert result.entries == len(result.resource["entry"])
 
 
