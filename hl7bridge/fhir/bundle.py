@@ -7,7 +7,7 @@ for types no message owns (Practitioner, Organization, Location ...), whose ment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -23,7 +23,7 @@ from hl7bridge.fhir.identity import (
 )
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import Patch, erase
-from hl7bridge.fhir.resource import Body, Number, Reference, Resource
+from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
 
 
 class Layout:
@@ -196,7 +196,7 @@ class Layout:
     def _patch(self, resource: Resource, identifier: Identifier, body: Body) -> Body:
         """Behind the entry that creates what is not there yet: the one that changes what is."""
         patch = Patch(self._model, resource.type, self._keys(resource.type))
-        operations = patch.parameters(body, resource.erased, resource.fillers)
+        operations = patch.parameters(body, [*resource.erased, *self._undone(resource)], resource.fillers)
         own = Identifier(f"{identifier.key}~patch", "", True).uuid  # an entry with a resource has a url of its own
         request = {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}
         return {"fullUrl": f"urn:uuid:{own}", "resource": operations, "request": request}
@@ -212,6 +212,13 @@ class Layout:
         made = {**body, "identifier": [marked, *rest]}
         self.copies[id(made)], self.copies[id(marked)] = self.copies[id(body)], id(first)
         return made
+
+    def _undone(self, resource: Resource) -> Iterator[Erasure]:
+        """The parts that were added earlier and go again, by the ids they were given then."""
+        for name, keys in self._keys(resource.type).items():
+            if "id" in keys and resource.undone is not None:
+                for part in resource.undone.body.get(name, ()):
+                    yield Erasure((name,), (("id", self._identities.name(part)),))
 
     def _keys(self, type: str) -> Mapping[str, tuple[str, ...]]:
         rule = self._rules.get(type)

@@ -90,7 +90,7 @@ class Identities:
     def _identify(self, resource: Resource) -> Identifier:
         rule = self._rules.get(resource.type)
         if rule is not None:
-            chosen = preferred(resource.body, rule.prefer)
+            chosen = preferred({"identifier": resource.known_by}, rule.prefer) or preferred(_now(resource), rule.prefer)
             if chosen is not None:
                 system, value = chosen
                 return Identifier(f"{resource.type}|{system}|{value}", search_for(system, value), False)
@@ -159,6 +159,13 @@ def preferred(body: Body, prefer: Sequence[str]) -> tuple[str, str] | None:
             if system and value and (wanted == "*" or wanted in _types(identifier)):
                 return system, value
     return None
+
+
+def _now(resource: Resource) -> Body:
+    """The identifiers without the old ones, if there are others: a number someone had stands for him no more."""
+    identifiers = resource.body.get("identifier", ())
+    now = [i for i in identifiers if i.get("use") != "old"] if isinstance(identifiers, list) else []
+    return {"identifier": now or identifiers}
 
 
 def _types(identifier: Body) -> Iterable[str]:

@@ -36,10 +36,23 @@ class Resource:
 
     `position`: absolute position of the segment that made it (1-based), for identities that need one. `write`: how the
     message table says it is written, "" where it says nothing. `fillers`: elements that only fill what FHIR requires
-    (status unknown): created, never patched.
+    (status unknown): created, never patched. `known_by`: the identifiers a server knows it by, where it has others now.
+    `undone`: what was said of it earlier and is taken back.
     """
 
-    __slots__ = ("body", "erased", "fillers", "full_url", "has_content", "lookup", "position", "type", "write")
+    __slots__ = (
+        "body",
+        "erased",
+        "fillers",
+        "full_url",
+        "has_content",
+        "known_by",
+        "lookup",
+        "position",
+        "type",
+        "undone",
+        "write",
+    )
 
     def __init__(self, type: str, position: int) -> None:
         self.type = type
@@ -49,8 +62,16 @@ class Resource:
         self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
         self.full_url = ""
         self.write = ""
+        self.known_by: list[Body] = []
+        self.undone: Resource | None = None
         self.erased: list[Erasure] = []
         self.fillers: set[tuple[str, ...]] = set()
+
+    def to_undo(self) -> Resource:
+        """Where what is to be taken away again is written, made when first asked for."""
+        if self.undone is None:
+            self.undone = Resource(self.type, self.position)
+        return self.undone
 
     def __repr__(self) -> str:
         return f"<{self.type} from segment {self.position}>"

@@ -102,6 +102,7 @@ class MessageCheck:
                 hint = did_you_mean(use.table, self.tables.segments)
                 self.mistakes.add(use.place, f"there is no segment table {use.table!r}{hint}")
             return
+        self._known_by(use)
         if table.source != segment:
             self.mistakes.add(use.place, f"{use.table} reads {table.source}, and the row is for {segment}")
         if table.target != use.into.type:
@@ -126,6 +127,20 @@ class MessageCheck:
             )
         else:
             self.refs.ref(use.each, use.place, "`each`: ")
+
+    def _known_by(self, use: Use) -> None:
+        """`finds` needs an identifier that repeats, `undo` a list whose parts have ids."""
+        element = self.model.element(use.into.type, "identifier")
+        if use.finds and (element is None or not element.many):
+            self.mistakes.add(
+                use.place, f"`finds`: {article(use.into.type)} is not found by one of several identifiers"
+            )
+        identity = self.tables.identities.get(use.into.type)
+        if use.undo and not any("id" in keys for keys in (identity.keys.values() if identity else ())):
+            self.mistakes.add(
+                use.place,
+                f"`undo` takes parts of a list away again, and identity.yaml tells none of {use.into.type} apart by id",
+            )
 
     def _writes(self, message: MessageTable) -> None:
         """A resource is written in one way: rows that always apply agree, and what is patched can be found again."""

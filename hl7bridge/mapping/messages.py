@@ -66,8 +66,8 @@ class PlannedUse:
     place: Place
     when: str  # the condition's text
     asked: tuple[Ref, ...]  # the fields it compares
-    write: str
     each: int  # the field of whose repetitions each makes a resource; 0: the segment makes one
+    said: Use
 
     def parts(self, segment: Segment) -> Iterator[tuple[int, Segment]]:
         """What the table is applied to, numbered from 1 with `each`: the segment with one repetition alone in it."""
@@ -123,7 +123,7 @@ class MessagePlan:
         links = tuple(self._link(link, use, compiler) for link in use.links)
         asked = tuple(trace.compared(use.when))
         each = use.each.parts[0] if use.each is not None else 0
-        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, use.write, each)
+        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, each, use)
 
     def _tests(self, use: Use, planned: PlannedUse) -> tuple[Test, ...]:
         """What a segment must fulfil to be a line of a text: the row's condition and the one of `lines`."""
@@ -155,8 +155,7 @@ class MessagePlan:
                         continue
                     resource = self._resource(use.into, path, segment, group, rep, resources)
                     self._same(use.into, path, further, resource, resources)
-                    ctx = use.table.apply(run, part, group, resource)
-                    _note_write(resource, use.write)
+                    ctx = _apply(use, run, part, group, resource)
                     if use.into in made:
                         made[use.into].append(Made(resource, ctx))
                     if use.links:
@@ -263,10 +262,18 @@ class MessagePlan:
         return len(found) > 1 or link.target.name in owner.body
 
 
-def _note_write(resource: Resource, write: str) -> None:
-    """How a row wants the resource written; the gentlest of those that say."""
-    if write:
-        resource.write = min(resource.write or write, write, key=GENTLEST.index)
+def _apply(use: PlannedUse, run: Run, segment: Segment, group: Group, resource: Resource) -> Context:
+    """Writes what the use says into the resource, and notes how the resource is found and written."""
+    said = use.said
+    if said.write:  # of several rows that say it the gentlest holds
+        resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
+    if said.undo:
+        return use.table.apply(run, segment, group, resource.to_undo())
+    before = len(resource.body.get("identifier", ()))
+    ctx = use.table.apply(run, segment, group, resource)
+    if said.finds:
+        resource.known_by = resource.body.get("identifier", [])[before:]
+    return ctx
 
 
 def _field(group: Group, ref: str) -> str:

@@ -16,6 +16,7 @@ from hl7bridge.mapping.paths import Malformed, parse_concat, parse_extension, pa
 from hl7bridge.mapping.schema import (
     Condition,
     Example,
+    Fallback,
     FieldValue,
     GuideNote,
     OptionTest,
@@ -265,11 +266,18 @@ class TableReader(Reader):
             option=self.option(self.text(get("option"), "`option`")),
             apply=self.string(get("apply"), "`apply`") or None,
             remove=remove,
-            fallback=self.yes(get("fallback"), "`fallback`"),
+            fallback=self._fallback(self.text(get("fallback"), "`fallback`")),
             invalid=invalid,
             invalid_with=beside,
             note=self.string(get("note"), "`note`"),
         )
+
+    def _fallback(self, text: Text | None) -> Fallback:
+        if text is None or text.text == "yes":
+            return "yes" if text else ""
+        if text.text != "new":
+            self.mistakes.add(text.place, f"`fallback` is `yes` or `new`, not {text.text!r}")
+        return "new"
 
     def _only_removes(self, fields: Fields, source: Ref) -> None:
         """A row that takes an element away says which and when, and nothing of a value."""

@@ -32,7 +32,7 @@ from hl7bridge.mapping.walk import did_you_mean, listed
 
 MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "also", "unmapped", "deviations", "note")
 SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
-USE_WORDS = ("use", "into", "each", "link", "lines", "write", "when", "option", "note")
+USE_WORDS = ("use", "into", "each", "link", "lines", "write", "finds", "undo", "when", "option", "note")
 WRITES: dict[str, Write] = {"create": "create", "patch": "patch", "replace": "replace", "delete": "delete"}
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}_[A-Z0-9]{3}")
 _EVENT = re.compile(r"[A-Z][A-Z0-9]{2}")
@@ -152,10 +152,11 @@ class MessageReader(Reader):
         write = self._write(self.text(fields.get("write"), "`write`"))
         note = self.string(fields.get("note"), "`note`")
         lines = self._lines(fields.get("lines"))
+        finds, undo = self.yes(fields.get("finds"), "`finds`"), self.yes(fields.get("undo"), "`undo`")
         if not table or into is None:
             return None
         each = self.parse(self.text(fields.get("each"), "`each`"), parse_ref, "`each`")
-        return Use(segment, table, into, links, place, when, when_text, option, write, note, lines, each)
+        return Use(segment, table, into, links, place, when, when_text, option, write, note, lines, each, finds, undo)
 
     def _write(self, text: Text | None) -> Write:
         """How the resource is written, where the row says it."""

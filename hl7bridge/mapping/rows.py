@@ -124,7 +124,7 @@ class RowCompiler:
         if self.table.kind != "segment" or row.extension:
             return False, ()
         constant = self.compiler.setting(row.value) if row.value is not None else ""
-        return only_fills(row, constant), governed(self.compiler.model, self.table, row.to)
+        return row.fallback == "new" or only_fills(row, constant), governed(self.compiler.model, self.table, row.to)
 
     def _companion(self, path: Path, value: str | OptionValue | FieldValue) -> Callable[[Context], None]:
         target = (

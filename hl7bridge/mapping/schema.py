@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Otherwise = str  # "keep" | "drop" | "error" | a code
+Fallback = Literal["", "yes", "new"]
 Write = Literal["", "create", "patch", "replace", "delete"]  # "": as identity.yaml says
 
 
@@ -185,7 +186,7 @@ class Row:
     invalid: Path | None = None  # where the text goes, as sent, when it cannot be converted
     invalid_with: Ref | None = None  # a field that then stands behind it, like the unit
     remove: bool = False  # `to` is taken away instead of written
-    fallback: bool = False  # only where nothing stands yet
+    fallback: Fallback = ""  # yes: only where nothing stands yet; new: and never in a patch
     note: str = ""
 
 
@@ -286,6 +287,8 @@ class Use:
     note: str = ""
     lines: Lines | None = None
     each: Ref | None = None  # a field: the table is used once for each of its repetitions, a resource each
+    finds: bool = False  # the resource is found on the server by the identifiers this row writes
+    undo: bool = False  # what the row says is taken away again
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,10 @@ class Outcome:
     """The bundle of one message, to be asked for its resources."""
 
     def __init__(self, tables: Mappings, event: str, *segments: str, **more: str) -> None:
-        self.entries = translate(message(event, *segments, **more), tables).resource["entry"]
+        written = translate(message(event, *segments, **more), tables).resource["entry"]
+        self.entries = [entry for entry in written if entry["request"]["method"] in ("PUT", "POST")]
+        self.patches = [entry for entry in written if entry["request"]["method"] == "PATCH"]
+        self.deleted = [entry["request"]["url"] for entry in written if entry["request"]["method"] == "DELETE"]
 
     def all(self, type: str) -> list[dict[str, Any]]:
         return [entry["resource"] for entry in self.entries if entry["resource"]["resourceType"] == type]
@@ -47,6 +50,29 @@ class Outcome:
     def one(self, type: str) -> dict[str, Any]:
         (found,) = self.all(type)
         return found
+
+    def ways(self, type: str) -> set[str]:
+        """How resources of a type are written: PUT, POST (created only), PATCH."""
+        patched = {e["request"]["method"] for e in self.patches if e["request"]["url"].startswith(type + "?")}
+        return patched or {e["request"]["method"] for e in self.entries if e["resource"]["resourceType"] == type}
+
+    def deletions(self, type: str) -> set[str]:
+        """The paths that patches of a type take away."""
+        operations = [
+            {part["name"]: part.get("valueCode") or part.get("valueString") for part in operation["part"]}
+            for entry in self.patches
+            if entry["request"]["url"].startswith(type + "?")
+            for operation in entry["resource"]["parameter"]
+        ]
+        return {str(operation["path"]) for operation in operations if operation["type"] == "delete"}
+
+    def found_by(self, type: str) -> list[str]:
+        """The numbers by which the resources of a type are looked up on the server."""
+        urls = [entry["request"]["url"] for entry in self.patches]
+        return [url.rpartition("%7C")[2] for url in urls if url.startswith(type + "?")]
+
+    def by_number(self, type: str, value: str) -> dict[str, Any]:
+        return next(e["resource"] for e in self.entries if e["fullUrl"] == self.url(type, value))
 
     def url(self, type: str, value: str) -> str:
         """The fullUrl of the resource of this type with this identifier."""
@@ -64,6 +90,11 @@ class Outcome:
         return {
             str(names[place["location"]["reference"]]): place.get("status") for place in encounter.get("location", ())
         }
+
+
+def test_every_event_of_adt_that_hl7_defines_has_a_table(tables: Mappings) -> None:
+    defined = {f"A{n:02}" for n in range(1, 63)} - NEVER_DEFINED - QUERY
+    assert {event for code, event in tables.events if code == "ADT"} == defined
 
 
 def test_every_event_of_oru_has_a_table(tables: Mappings) -> None:
@@ -238,3 +269,138 @@ def test_an_allergy_that_is_taken_back_was_entered_in_error(tables: Mappings) ->
     assert added["clinicalStatus"]["coding"][0]["code"] == "active"
     assert removed["verificationStatus"]["coding"][0]["code"] == "entered-in-error"
     assert "clinicalStatus" not in removed
+
+
+# -- merges, moves, numbers, links ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", ["A18", "A30", "A34", "A36", "A39", "A40"])
+def test_of_two_merged_records_one_stays_and_one_points_to_it(tables: Mappings, event: str) -> None:
+    after = Outcome(tables, event, PATIENT, f"MRG|4710001^^^{A}^MR")
+    survivor, prior = after.by_number("Patient", "4711002"), after.by_number("Patient", "4710001")
+    assert prior["active"] is False
+    assert [(link["type"], link["other"]["reference"]) for link in prior["link"]] == [
+        ("replaced-by", after.url("Patient", "4711002"))
+    ]
+    assert [(link["type"], link["other"]["reference"]) for link in survivor["link"]] == [
+        ("replaces", after.url("Patient", "4710001"))
+    ]
+    assert survivor.get("active") is not False
+    assert after.ways("Patient") == {"PATCH"}
+
+
+def test_a_person_merged_by_his_outer_number_alone_is_merged_too(tables: Mappings) -> None:
+    after = Outcome(tables, "A30", PATIENT, f"MRG||||77^^^{A}^PI")
+    assert after.by_number("Patient", "77")["active"] is False
+
+
+@pytest.mark.parametrize("event", ["A35", "A36", "A41"])
+def test_a_merged_account_is_inactive_and_part_of_the_one_that_stays(tables: Mappings, event: str) -> None:
+    patient = f"{PATIENT}||||||||||AC1^^^{A}^AN"
+    after = Outcome(tables, event, patient, f"MRG|4710001^^^{A}^MR||AC0^^^{A}^AN")
+    prior = after.by_number("Account", "AC0")
+    assert prior["status"] == "inactive"
+    assert prior["partOf"]["reference"] == after.url("Account", "AC1")
+    assert after.by_number("Account", "AC1")["status"] == "active"
+
+
+def test_a_merged_visit_was_entered_in_error_and_is_part_of_the_one_that_stays(tables: Mappings) -> None:
+    after = Outcome(tables, "A42", PATIENT, f"MRG|4711002^^^{A}^MR||||V0^^^{A}^VN", visit(number="V1"))
+    prior = after.by_number("Encounter", "V0")
+    assert prior["status"] == "entered-in-error"
+    assert prior["partOf"]["reference"] == after.url("Encounter", "V1")
+    assert after.ways("Encounter") == {"PATCH"}
+
+
+def test_a_moved_account_belongs_to_the_patient_of_pid(tables: Mappings) -> None:
+    after = Outcome(tables, "A44", f"{PATIENT}||||||||||AC1^^^{A}^AN", f"MRG|4710001^^^{A}^MR")
+    (owner,) = after.by_number("Account", "AC1")["subject"]
+    assert owner["reference"] == after.url("Patient", "4711002")
+    assert after.ways("Account") == {"PATCH"}
+
+
+def test_moved_numbers_link_the_two_records_and_end_neither(tables: Mappings) -> None:
+    after = Outcome(tables, "A43", PATIENT, f"MRG|4710001^^^{A}^MR")
+    source = after.by_number("Patient", "4710001")
+    assert [link["type"] for link in source["link"]] == ["seealso"]
+    assert "active" not in source
+
+
+def test_a_moved_visit_belongs_to_patient_and_account_of_pid(tables: Mappings) -> None:
+    patient = f"{PATIENT}||||||||||AC1^^^{A}^AN"
+    after = Outcome(tables, "A45", patient, f"MRG|4710001^^^{A}^MR||||V1^^^{A}^VN", visit(number="V1"))
+    encounter = after.one("Encounter")
+    assert encounter["subject"]["reference"] == after.url("Patient", "4711002")
+    assert encounter["account"][0]["reference"] == after.url("Account", "AC1")
+    assert after.found_by("Encounter") == ["V1"]
+
+
+def test_a_changed_record_number_finds_the_record_by_the_former_one(tables: Mappings) -> None:
+    after = Outcome(tables, "A47", PATIENT, f"MRG|4710001^^^{A}^MR")
+    patient = after.one("Patient")
+    assert [(i["value"], i.get("use")) for i in patient["identifier"]] == [("4711002", None), ("4710001", "old")]
+    assert after.found_by("Patient") == ["4710001"]
+
+
+def test_a_changed_account_number_finds_the_account_by_the_former_one(tables: Mappings) -> None:
+    after = Outcome(tables, "A49", f"{PATIENT}||||||||||AC1^^^{A}^AN", f"MRG|4711002^^^{A}^MR||AC0^^^{A}^AN")
+    assert after.found_by("Account") == ["AC0"]
+    assert [i["value"] for i in after.one("Account")["identifier"]] == ["AC1", "AC0"]
+
+
+def test_a_changed_visit_number_finds_the_visit_by_the_former_one(tables: Mappings) -> None:
+    after = Outcome(tables, "A50", PATIENT, f"MRG|4711002^^^{A}^MR||||V0^^^{A}^VN", visit(number="V1"))
+    assert after.found_by("Encounter") == ["V0"]
+    assert {i["value"] for i in after.one("Encounter")["identifier"]} == {"V0", "V1"}
+
+
+@pytest.mark.parametrize(("event", "field"), [("A46", "MRG||||88^^^{A}^PI"), ("A48", "MRG||88^^^{A}^PI")])
+def test_another_number_of_a_patient_changes_and_the_record_is_found_by_its_own(
+    tables: Mappings, event: str, field: str
+) -> None:
+    after = Outcome(tables, event, PATIENT, field.replace("{A}", A))
+    assert after.found_by("Patient") == ["4711002"]
+    assert ("88", "old") in [(i["value"], i.get("use")) for i in after.one("Patient")["identifier"]]
+
+
+def test_an_alternate_visit_number_changes_and_the_visit_is_found_by_its_own(tables: Mappings) -> None:
+    segments = f"MRG|4711002^^^{A}^MR|||||W0^^^{A}^VN", visit(number="V1", f50=f"W1^^^{A}^VN")
+    assert Outcome(tables, "A51", PATIENT, *segments).found_by("Encounter") == ["V1"]
+
+
+def test_linked_records_point_to_each_other_and_unlinking_takes_that_away(tables: Mappings) -> None:
+    linked = Outcome(tables, "A24", PATIENT, OTHER)
+    ids = {}
+    for number, other in (("4711002", "4711009"), ("4711009", "4711002")):
+        (link,) = linked.by_number("Patient", number)["link"]
+        assert (link["type"], link["other"]["reference"]) == ("seealso", linked.url("Patient", other))
+        ids[number] = link["id"]
+    unlinked = Outcome(tables, "A37", PATIENT, OTHER)
+    assert all("link" not in patient for patient in unlinked.all("Patient"))
+    assert {f"Patient.link.where(id='{id_}')[0]" for id_ in ids.values()} <= unlinked.deletions("Patient")
+
+
+def test_a_cancelled_discharge_takes_the_end_from_the_server_too(tables: Mappings) -> None:
+    gone = Outcome(tables, "A13", PATIENT, visit()).deletions("Encounter")
+    assert {"Encounter.period.end", "Encounter.hospitalization.dischargeDisposition"} <= gone
+
+
+def test_an_update_does_not_reopen_a_visit_by_its_class(tables: Mappings) -> None:
+    (patch,) = [e for e in Outcome(tables, "A08", PATIENT, visit()).patches if "Encounter" in e["request"]["url"]]
+    assert "Encounter.status" not in str(patch["resource"])
+
+
+# -- deletes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_person_is_inactive_and_a_deleted_visit_in_error_unless_the_site_says_otherwise(
+    tables: Mappings,
+) -> None:
+    assert Outcome(tables, "A29", PATIENT).one("Patient")["active"] is False
+    assert Outcome(tables, "A23", PATIENT, visit()).one("Encounter")["status"] == "entered-in-error"
+    kept = load_mappings(settings={"delete-person": "keep", "delete-visit": "keep"})
+    assert Outcome(kept, "A29", PATIENT).ways("Patient") == {"POST"}
+    assert Outcome(kept, "A23", PATIENT, visit()).ways("Encounter") == {"POST"}
+    gone = load_mappings(settings={"delete-person": "delete", "delete-visit": "delete"})
+    assert [url.partition("?")[0] for url in Outcome(gone, "A29", PATIENT).deleted] == ["Patient"]
+    assert [url.partition("?")[0] for url in Outcome(gone, "A23", PATIENT, visit()).deleted] == ["Encounter"]
