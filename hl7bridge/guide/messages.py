@@ -19,7 +19,7 @@ from hl7bridge.guide.sheet import GuideRow
 from hl7bridge.guide.verdict import Finding
 from hl7bridge.hl7v2.structure import Structure
 from hl7bridge.mapping.paths import Malformed
-from hl7bridge.mapping.schema import Condition, Label, Link, MessageTable, Ref, TableSet, Use
+from hl7bridge.mapping.schema import All, Condition, Label, Link, MessageTable, Ref, TableSet, Use
 
 _TARGET = re.compile(r"([A-Z][A-Za-z]*)(?:\[(\w+)\])?")
 _BEHIND = re.compile(r"\(([A-Z][A-Za-z]*)(?:\[(\w+)\])?\)$")
@@ -70,7 +70,7 @@ class MessageComparison:
         key = _target(row.path)
         if key is None or key[0] != use.into.type:
             return 0, f"the guide makes {row.path}, ours {use.into}"
-        if key[1] and not self._fits(key, use.into):
+        if key[1] and not self._fits(key, use.into) and not self._unrolled(use):
             return 1, f"the guide's {row.path} is {self.labels.get(key, 'another resource')}, not {use.into}"
         if (what := self._condition(row, use.when, use.when_text)) and row.asked != "config":
             return 2, what
@@ -90,23 +90,44 @@ class MessageComparison:
             theirs = guide_condition(row)
         except (Malformed, ValueError):
             return f"its condition cannot be read: {row.condition}"
-        given = {Ref(_segment(row)), *self.required}
+        given = {Ref(_segment(row)), Ref(_read(row)), *self.required}
         if same(theirs, when, given):
             return ""
         return f"the guide asks {row.condition or 'nothing'}, ours {text or 'nothing'}"
+
+    def _link_condition(self, row: GuideRow, use: Use) -> str:
+        """Another use of the same resource may write the reference more often than the row asks: it is one resource."""
+        what = self._condition(row, use.when, use.when_text)
+        if not what or use.table == table_name(row.segment_map):
+            return what
+        theirs = guide_condition(row)
+        both = tuple(part for part in (theirs, use.when) if part is not None)
+        return "" if not self._condition(row, All(both), "") else what
 
     def _stands_at(self, use: Use, row: GuideRow) -> bool:
         """Whether the use's segment is where the guide has it: same segment, and our groups are some of its groups."""
         ours = use.segment.split(".")
         name, _, after = ours[-1].partition("@")
-        if name != _segment(row):
+        if name != _read(row):
             return False
+        if name != _segment(row):  # EVN is there, and MSH is read: MSH[Provenance-Operator]
+            return "." not in use.segment
         head, _, rest = row.source.partition(":follow:")
         if rest:
             followed = rest.split(".")[-2]
             return after in ("", followed) and self._first_at(use.segment, followed)
-        groups = iter(head.split(".")[1:-1])
-        return all(group in groups for group in ours[:-1]) and self._innermost(ours[:-1], head.split(".")[1:-1])
+        around = ours[1:-1] if self._unrolled(use) else ours[:-1]
+        theirs = head.split(".")[1:-1]
+        groups = iter(theirs)
+        return all(group in groups for group in around) and self._innermost(around, theirs)
+
+    def _unrolled(self, use: Use) -> bool:
+        """A17 has two patients: the guide writes their segments out twice, our structure has a group that repeats."""
+        outer = use.segment.partition(".")[0]
+        return "." in use.segment and self.structure.nodes[outer].repeats and outer not in self._guide_groups()
+
+    def _guide_groups(self) -> set[str]:
+        return {name for row in self.rows for name in row.source.split(".")[1:-1]}
 
     def _innermost(self, ours: list[str], theirs: list[str]) -> bool:
         """The guide's innermost group is ours too, or one that our structure writes without a group."""
@@ -129,7 +150,7 @@ class MessageComparison:
         """The link of ours that holds a statement about a reference. Rows come first: they settle the labels."""
         if not row.assignment.endswith(".id"):
             return self._constant(row)
-        owner, path = _reference_path(row.path)
+        owner, path = _reference_path(_inside(row.path))
         target = _target(row.assignment.removesuffix(".id"))
         if owner is None or target is None:
             return Finding(False, f"{row.path} = {row.assignment} names no element")
@@ -139,19 +160,30 @@ class MessageComparison:
                 if on.type != owner[0] or link.to.type != target[0] or names(path_place(link.path)) != path:
                     continue
                 what = self._link_labels(owner, on, target, link.to)
-                what = what or (self._condition(row, use.when, use.when_text) if row.condition else "")
-                if not what and row.asked == "yes":
-                    what = self._condition(row, use.when, use.when_text) or self._switched_off(use)
-                option = use.option.name if use.option else ""
+                if row.condition or row.asked == "yes":
+                    what = what or self._link_condition(row, use)
+                if row.asked == "yes":
+                    what = what or self._switched_off(use)
+                option = self._option(use, link)
                 if not what:
                     return Finding(True, "", link.place, option)
                 found = found or Finding(False, what, link.place, option)
         return found or Finding(False, f"no link of {_segment(row)} writes {row.path} = {row.assignment}")
 
     def _uses_of(self, row: GuideRow) -> Iterator[Use]:
-        for use in self.message.uses:
-            if use.table == table_name(row.segment_map) and self._stands_at(use, row):
-                yield use
+        """Uses of the row's own table first, then what else the segment is used for."""
+        here = [
+            use
+            for use in self.message.uses
+            if self._stands_at(use, row) or use.segment.rpartition(".")[2] == _segment(row) != _read(row)
+        ]
+        yield from sorted(here, key=lambda use: use.table != table_name(row.segment_map))
+
+    def _option(self, use: Use, link: Link) -> str:
+        """The option of the use, or of what makes the resource that the link leads to."""
+        makers = [other.option for other in self.message.uses if other.into == link.to]
+        always = [option.name for option in makers if option is not None]
+        return use.option.name if use.option else always[0] if always and len(always) == len(makers) else ""
 
     def _link_labels(self, owner: tuple[str, str], on: Label, target: tuple[str, str], to: Label) -> str:
         for key, label in ((owner, on), (target, to)):
@@ -192,15 +224,26 @@ def _segment(row: GuideRow) -> str:
     return row.source.rpartition(".")[2]
 
 
+def _read(row: GuideRow) -> str:
+    """The segment that the row's map reads: nearly always the one it stands at."""
+    return row.segment_map.partition("[")[0] or _segment(row)
+
+
 def _target(path: str) -> tuple[str, str] | None:
     """`Patient[1]` -> (Patient, 1); `Provenance[1].entity.what(Device)` -> (Device, "")."""
     behind = _BEHIND.search(path)
-    match = behind or _TARGET.fullmatch(path)
+    match = behind or _TARGET.match(path)
     return (match[1], match[2] or "") if match else None
 
 
 def _reference_path(path: str) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
     """`Encounter[1].participant.individual.reference` -> (Encounter, 1), (participant, individual)."""
     head, _, rest = path.partition(".")
-    place = guide_place(rest.removesuffix(".reference").removesuffix(".id"), "")
-    return _target(head), names(place or ())
+    place = names(guide_place(rest.removesuffix(")").removesuffix(".reference").removesuffix(".id"), "") or ())
+    return _target(head), place
+
+
+def _inside(path: str) -> str:
+    """`DiagnosticReport.specimen(Specimen.collection.collector.reference)` -> the path in the Specimen."""
+    match = re.fullmatch(r"[^()]+\(([^()]+)\)", path)
+    return match[1] if match else path

@@ -89,6 +89,8 @@ def judge(row: GuideRow, finding: Finding, said: Said, tables: TableSet) -> Verd
     needs_option = row.asked == "config"
     if finding.held and (option or not needs_option):
         return Verdict(row, IMPLEMENTED, "", finding.place, option)
+    if row.kind.startswith("message") and row.map not in tables.messages:
+        return Verdict(row, UNDECIDED, finding.what)  # a shared row may name messages that are not there
     for row_id in dict.fromkeys((row.id, row.id.partition(".ref")[0])):  # a message row speaks for its references
         for verdict, book in ((DEVIATES, said.deviations), (UNMAPPED, said.unmapped)):
             if row_id in book:

@@ -234,20 +234,20 @@ def test_a_message_row_is_its_table_and_its_resource(tmp_path: Path) -> None:
     }
     result = run(
         tmp_path,
-        message(13, **pid, segment_map="PID[Patient]", v2_min="1"),
-        message(14, **pid, segment_map="PID[Nobody]"),
-        message(15, **{**pid, "fhir_path": "Person[1]"}, segment_map="PID[Patient]"),
-        message(16, **{**subject, "row_id": "ADT_A01#16.ref1"}, assignment="Patient[1].id"),
-        message(17, **{**subject, "row_id": "ADT_A01#16.ref2"}, assignment="Encounter[1].id"),
+        message(913, **pid, segment_map="PID[Patient]", v2_min="1"),
+        message(914, **pid, segment_map="PID[Nobody]"),
+        message(915, **{**pid, "fhir_path": "Person[1]"}, segment_map="PID[Patient]"),
+        message(916, **{**subject, "row_id": "ADT_A01#916.ref1"}, assignment="Patient[1].id"),
+        message(917, **{**subject, "row_id": "ADT_A01#916.ref2"}, assignment="Encounter[1].id"),
         words=("--json",),
     )
     rows: list[dict[str, Any]] = json.loads(result.output)["rows"]
     assert {row["row"]: row["verdict"] for row in rows} == {
-        "ADT_A01#13": "implemented",
-        "ADT_A01#14": "undecided",
-        "ADT_A01#15": "undecided",
-        "ADT_A01#16.ref1": "implemented",
-        "ADT_A01#16.ref2": "undecided",
+        "ADT_A01#913": "implemented",
+        "ADT_A01#914": "undecided",
+        "ADT_A01#915": "undecided",
+        "ADT_A01#916.ref1": "implemented",
+        "ADT_A01#916.ref2": "undecided",
     }
 
 
