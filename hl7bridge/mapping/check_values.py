@@ -21,6 +21,7 @@ _GIVES = {
     "ucum-code": _TEXTS,
     "text": _TEXTS,
     "samples": _TEXTS,
+    "positive": _NUMBERS,
 }
 _GIVES |= {"lines": _TEXTS, "comparator": _TEXTS, "outer-sub-id": _TEXTS}
 _GIVES["base64"] = _GIVES["text-base64"] = frozenset(("base64Binary",))

@@ -155,6 +155,13 @@ def outer_sub_id(text: str) -> str:
     return text.strip().rpartition(".")[0]
 
 
+def positive(text: str) -> str:
+    """A number as it is where it is greater than zero."""
+    if not _NUMBER.fullmatch(text.strip()) or not float(text) > 0:
+        raise ValueError("no positive number")
+    return text
+
+
 def whole_text(text: str) -> str:
     """Everything that was sent in the field, separators too: the compiler hands it over unsplit."""
     return text
@@ -167,6 +174,7 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
         "base64": base64,
         "ucum": ucum,
         "ucum-code": ucum_code,
+        "positive": positive,
         "samples": samples,
         "text": whole_text,
         "text-base64": base64,

@@ -6,6 +6,7 @@ type maps below it. The expectation is read off the same rows, never off our tab
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from hl7bridge.mapping.schema import Condition, Ref
 SENTINEL = "Sentinel"
 CODE = "SENTINEL"
 OID = "2.16.840.1.113883.19.3"
+LANGUAGES = "urn:ietf:bcp:47"
 UUID = "0c1e6b5e-7d0f-4b55-9a67-3f2a1b6c8d9e"
 URL = "http://sentinel.example/id"
 TEXTS = {
@@ -43,6 +45,8 @@ TEXTS = {
     "code": (CODE, CODE),
 }
 BY_V2_TYPE = {"DTM": "20240105", "TS": "20240105", "DT": "20240105", "TM": "0900", "NM": "3", "SI": "3"}
+INSTRUCTED = {"CX[RelatedPerson-Mother]#4": "MTH"}  # what an instruction to the implementer comes to
+FIT = {"DG1-21": "D", "PRT-23": "B"}  # a constant's field whose code matters though the sheet does not say so
 KEY_OF = {5: 4, 6: 4, 8: 4, 11: 10, 12: 10, 13: 10}  # which component of a coded element holds the code
 CODED = ("CE", "CWE", "CNE", "CF")
 _PART = re.compile(r'"([^"]*)"|([A-Z][A-Z0-9]{1,2}[-.][0-9.]+)')
@@ -58,22 +62,17 @@ class Expectation:
     value: str
     system: str = ""
     owner: str = ""  # only resources that hold this text
-    level: str = ""  # of a Location: the code of its physicalType
+    sentinel: str = ""  # of a reference: what the resource at one of its ends holds
 
     def met(self, bundle: Bundle) -> bool:
-        found = bundle.at(self.steps, self._start(bundle))
+        if self.kind == "refers":
+            return self._refers(bundle)
+        found = bundle.at(self.steps)
         if self.kind == "equals":
             return any(" ".join(shown(v).split()) == self.value for v in found if not isinstance(v, dict))
         if self.kind == "coding":
             return any(self._coding(v) for v in found)
-        if self.kind == "within":
-            return any(self.value in leaves(part) for v in found for part in (v, *bundle.behind(v)))
-        return any(self._refers(bundle, v) for v in found)
-
-    def _start(self, bundle: Bundle) -> list[object] | None:
-        if not self.owner or not self.steps or not self.steps[0].behind:
-            return None
-        return None
+        return any(self.value in leaves(part) for v in found for part in (v, *bundle.behind(v)))
 
     def _coding(self, value: object) -> bool:
         if not isinstance(value, dict):
@@ -81,14 +80,28 @@ class Expectation:
         codings = value.get("coding", [value])
         return any(c.get("code") == self.value and (not self.system or c.get("system") == self.system) for c in codings)
 
-    def _refers(self, bundle: Bundle, value: object) -> bool:
+    def _refers(self, bundle: Bundle) -> bool:
+        """A reference of the wanted kind, from or to a resource that holds what the row's segment said."""
+        first, *rest = self.steps
+        return any(
+            self._leads(bundle, value, self._shows(bundle, owner))
+            for owner in bundle.of_type(first.name)
+            for value in bundle.at(rest, [owner])
+        )
+
+    def _leads(self, bundle: Bundle, value: object, shown_here: bool) -> bool:
         if self.value == "Bundle":
             identifier = value.get("identifier", {}) if isinstance(value, dict) else {}
             return identifier.get("value") == CONTROL_ID
         return any(
-            target.get("resourceType") == self.value and (not self.owner or self.owner in leaves(target))
+            target.get("resourceType") == self.value
+            and (not self.owner or self.owner in leaves(target))
+            and (shown_here or self._shows(bundle, target))
             for target in bundle.behind(value)
         )
+
+    def _shows(self, bundle: Bundle, resource: object) -> bool:
+        return not self.sentinel or any(self.sentinel in leaves(r) for r in (resource, *bundle.near(resource)))
 
     def __str__(self) -> str:
         path = ".".join(f"({s.name})" if s.behind else s.name for s in self.steps)
@@ -109,6 +122,7 @@ class Attempt:
     settings: Mapping[str, str] = field(default_factory=dict)
     off: Mapping[str, str] = field(default_factory=dict)
     alone: str = ""  # the data type table that is applied by itself
+    place: str = ""  # the segment the row reads
 
     def given(self, made: Sketch) -> str:
         """For a table alone: the value as text."""
@@ -206,14 +220,44 @@ class Cases:
             expected = Expectation(row.steps, "equals", said)
         else:
             type_ = re.split(r"[\[.]", said)[0]
-            expected = Expectation(steps, "refers", type_, owner=BASE_NAME if type_ == "Patient" else "")
-        yield Attempt(
-            row, (parent, row), attempt.positive, expected, attempt.negatives, {**attempt.settings, **settings}, off
-        )
+            expected = Expectation(
+                steps,
+                "refers",
+                type_,
+                owner=BASE_NAME if type_ == "Patient" else "",
+                sentinel=attempt.expectation.value,
+            )
+        made = Attempt(row, (parent, row), attempt.positive, expected)
+        for other in self.guide.maps[row.map]:  # who makes the resource that is referred to
+            plain = other.kind == "message" and other.testable == "yes" and not other.condition
+            if plain and other.fhir_path == said.removesuffix(".id") and other.v2_path in made.positive.order:
+                made.positive.add(other.v2_path)
+        made.settings, made.off, made.place = {**attempt.settings, **settings}, off, attempt.place
+        if segment_id(attempt.place) not in ("MSH", "PID"):
+            gone = attempt.positive.copy()
+            gone.drop(attempt.place)
+            made.negatives = [gone]
+        yield made
+
+    def enriched(self, attempt: Attempt) -> Iterator[Sketch]:
+        """The positive message with other fields of the row's segment valued too, all or one: for what needs company."""
+        place = attempt.place if attempt.place in attempt.positive.present else ""
+        rows = [r for row in attempt.route if row.kind == "segment" for r in self.guide.maps[row.map]]
+        free = {r.parts[0]: r.v2_type for r in rows if r.parts and not attempt.positive.valued(place, r.parts[0])}
+        for numbers in (list(free), *([number] for number in free)):
+            made = attempt.positive.copy()
+            for number in numbers if place else ():
+                made.cells[place, number, 1, 1, 1] = BY_V2_TYPE.get(free[number], "ANY1")
+            yield made
 
     @cache  # noqa: B019  one Cases for the whole session
     def condition(self, text: str) -> Condition | None:
         return parse_condition(canonical_condition(text)) if text else None
+
+
+def is_event(spot: Spot) -> bool:
+    """MSH-9 says which table gets the message."""
+    return segment_id(spot.place) == "MSH" and spot.number == 9
 
 
 class Maker:
@@ -242,10 +286,10 @@ class Maker:
             base.add(place)
             spot = Spot(place)
         for row in self.route:
-            spot = self._down(row, spot)
+            spot = self._down(row, self._segment_spot(row, spot, base))
         if first.kind == "message" and len(self.route) == 1:
             for probe in self._probes(first):
-                spot = self._down(probe, Spot(spot.place))
+                spot = self._down(probe, self._segment_spot(probe, Spot(spot.place), base))
                 self.probe = probe
                 break
             else:
@@ -255,14 +299,22 @@ class Maker:
         positive, expectation = self._positive(base)
         settings: dict[str, str] = {}
         off: Mapping[str, str] = {}
-        for row in self.route:
+        for row in (*self.route, self.probe):
             on, off = settings_of(row.id)
             settings |= on
         if self.alone and not expectation.steps:
             expectation = replace(expectation, steps=(Step("$value"),))
-        made = Attempt(self.row, self.route, positive, expectation, [], settings, off, self.alone)
+        made = Attempt(
+            self.row, self.route, positive, expectation, [], settings, off, self.alone, self.spots[0][1].place
+        )
         made.negatives = list(self._negatives(positive, expectation))
         return made
+
+    def _segment_spot(self, row: Row, spot: Spot, made: Sketch) -> Spot:
+        """A segment map reads its own segment, also where another's row applies it (MSH[Provenance-Operator] at EVN)."""
+        if row.kind != "segment" or segment_id(spot.place) == row.source:
+            return spot
+        return Spot(next(p for p in made.order if segment_id(p) == row.source))
 
     def _place(self, row: Row, order: list[str]) -> str:
         tail = row.v2_path.partition(".")[2]
@@ -294,6 +346,8 @@ class Maker:
                 own = own.inside(number, row.source if row.kind == "datatype" else "")
         except ValueError:
             raise Unreachable from None
+        if row.kind == "segment" and len(self.steps) > 1 and steps[:1] == self.steps[-1:]:
+            steps.pop(0)  # a message row that leads to Observation.note, and a map that starts at `note` again
         for step in steps:
             self.steps.append(step)
             self._walk(step)
@@ -306,6 +360,8 @@ class Maker:
         lonely = len(self.steps) == 1 and self.steps[0].behind and self.model.is_resource(target)
         if lonely and self.steps[0].name != target and self.spots[-1][0].fhir_path.startswith("$"):
             self.steps[0] = Step(target, True)
+        if self.type == "Reference" and self.model.is_resource(target) and self.steps and not self.steps[-1].behind:
+            self.steps.append(Step(target, True))
         if not self.type or self.model.exists(target):
             self.type, self.element = target, None
 
@@ -357,7 +413,7 @@ class Maker:
         conditions = self._conditions()
         own = self.spots[-1][2]
         base = base.copy()
-        if own.number:
+        if own.number and not is_event(own):
             base.clear(*own.tuple())
         choices = [list(islice(solutions(condition, True), 12)) for condition, _, _ in conditions]
         for chosen in islice(product(*choices), 200):
@@ -365,6 +421,7 @@ class Maker:
             self.pinned = set()
             for (_, spot, datatype), wish in zip(conditions, chosen, strict=True):
                 self._apply(made, wish, spot, datatype)
+            self._observe(made, own)
             expectation = self._fill(made)
             self._accompany(made, conditions)
             for (_, spot, datatype), wish in zip(conditions, chosen, strict=True):
@@ -372,6 +429,18 @@ class Maker:
             if all(holds(c, s, d, made) for c, s, d in conditions):
                 return made, expectation
         raise Unreachable
+
+    def _observe(self, made: Sketch, own: Spot) -> None:
+        """A value that fits the type in OBX-2, for rows about the unit beside it."""
+        if segment_id(own.place) != "OBX" or own.number == 5:
+            return
+        type_ = made.text(own.place, 2)
+        if type_ in ("NM", "NA"):
+            made.put(own.place, 5, "5")
+        elif type_ == "SN":
+            for component, text in ((2, "5"), (4, "7")):
+                if not (component == 4 and not made.text(own.place, 5, 3)):
+                    made.cells[own.place, 5, 1, component, 1] = text
 
     def _apply(self, made: Sketch, wish: Mapping[Ref, str | None], own: Spot, datatype: str) -> None:
         for ref, value in wish.items():
@@ -407,6 +476,8 @@ class Maker:
     def _any(self, spot: Spot) -> str:
         segment = segment_id(spot.place)
         path = f"{segment}-{spot.number}"
+        if path in FIT:
+            return FIT[path]
         types = {r.v2_type for rows in self.guide.maps.values() for r in rows if r.v2_path == path}
         return next((BY_V2_TYPE[t] for t in sorted(types) if t in BY_V2_TYPE), "ANY1")
 
@@ -415,10 +486,13 @@ class Maker:
         row, base, own = self.spots[-1]
         asks_absence = f"{row.v2_path} not valued" in row.condition
         complex_literal = row.assignment and row.datatype_map and "literal-to-complex" in row.problems
-        if row.assignment and not complex_literal:
+        instructed = row.kind == "datatype" and row.assignment.startswith("/") and row.id not in INSTRUCTED
+        if row.assignment and not complex_literal and not instructed:
             joined = "+" in row.assignment
             if own.number and not asks_absence and not joined and not made.valued(*own.tuple()):
                 self._companion_value(made, row, own)
+            if not own.number and row.kind == "segment":
+                self._company(made, row, own)
             return self._constant(made, row, base)
         if own.number == 0:
             raise Unreachable
@@ -426,21 +500,25 @@ class Maker:
 
     def _value(self, made: Sketch, row: Row, own: Spot) -> Expectation:
         steps = tuple(self.steps)
-        pinned = (
-            made.text(own.place, own.number, own.component or 1, own.sub or 1) if own.tuple() in self.pinned else ""
-        )
+        if is_event(own):
+            return self._event(made, row, own)
+        pinned = self._pinned(made, own)
         codes = [self.code] if self.code else self.guide.codes(row.vocab_map) if row.vocab_map else []
+        primitive = self.element is not None and self.element.is_primitive
+        if row.vocab_map and not codes:
+            listed = self.guide.fhir_codes(row.vocab_map)
+            codes = [c for c in listed if primitive or c[1] == LANGUAGES]
         if codes:
             allowed = self.element.codes if self.element is not None else ()
-            primitive = self.element is not None and self.element.is_primitive
             codes = sorted(codes, key=lambda c: not c[0].isalnum())
+            said = "" if pinned.startswith(OTHER) else pinned
             fitting = [
-                c for c in codes if (not pinned or c[0] == pinned) and (not allowed or not primitive or c[2] in allowed)
+                c for c in codes if (not said or c[0] == said) and (not allowed or not primitive or c[2] in allowed)
             ]
+            if said and not fitting and not self.code:
+                return Expectation(steps, "coding", said)  # the condition wants a code that the table has not
             code, system, fhir = (fitting or codes)[0]
-            spot = self._code_spot(row, own)
-            made.clear(*spot.tuple())
-            self._set(made, spot, code)
+            self._set(made, own, code)
             if primitive and self.type == "boolean":
                 return Expectation(steps, "equals", {"Y": "true", "N": "false"}.get(code, fhir))
             if primitive:
@@ -452,13 +530,31 @@ class Maker:
             return Expectation(steps, "equals", pinned)
         text, expected = self._sentinel(row)
         self._set(made, own, text)
+        if row.v2_path == "ED.5":
+            self._set(made, Spot(own.place, own.number, own.component - 1), "Base64")
         if (self.element is not None and not self.element.is_primitive) or (self.element is None and steps):
             return Expectation(steps, "within", expected)
         return Expectation(steps, "equals", expected)
 
-    def _code_spot(self, row: Row, own: Spot) -> Spot:
-        """Where the code stands in a value: the first component, of a message type (MSG) the second."""
-        return own.inside(2) if row.datatype_map.startswith("MSG[") else own
+    def _pinned(self, made: Sketch, own: Spot) -> str:
+        """The text a condition asks for at a value, "" where it asks for none."""
+        leaf = (own.component or 1, own.sub or 1)
+        same = (p for p in self.pinned if p[:2] == (own.place, own.number) and (p[2] or 1, p[3] or 1) == leaf)
+        return made.text(own.place, own.number, *leaf) if any(same) else ""
+
+    def _event(self, made: Sketch, row: Row, own: Spot) -> Expectation:
+        """MSH-9 stays what it is, or another table would get the message."""
+        steps = tuple(self.steps)
+        event = made.text(own.place, own.number, own.component or 2)
+        codes = [self.code] if self.code else self.guide.codes(row.vocab_map) if row.vocab_map else []
+        if codes:
+            fhir = next((c[2] for c in codes if c[0] == event), "")
+            if not fhir:
+                raise Unreachable
+            return Expectation(steps, "equals", fhir)
+        if row.datatype_map == "MSG[Coding]":
+            steps = (*steps, Step("code"))
+        return Expectation(steps, "equals", event)
 
     def _probe_datatype(self, made: Sketch, row: Row, own: Spot) -> Expectation:
         """Through the data type map: the first of its rows that has a plain value."""
@@ -489,8 +585,6 @@ class Maker:
                 trial.clear(*own.tuple())
             expected = self._value(trial, inner, spot)
             condition = self.cases.condition(inner.condition)
-            if inner.v2_path == "ED.5":
-                self._set(trial, own.inside(4), "Base64")
             if condition is None or holds(condition, own, inner.source, trial):
                 made.cells = trial.cells
                 self._restore(saved)
@@ -535,7 +629,19 @@ class Maker:
             made.cells = trial.cells
             self._restore(saved)
             return
-        self._set(made, own, BY_V2_TYPE.get(row.v2_type, {"HD": OID}.get(row.source, "ANY1")))
+        self._set(made, own, FIT.get(row.v2_path) or BY_V2_TYPE.get(row.v2_type, {"HD": OID}.get(row.source, "ANY1")))
+
+    def _company(self, made: Sketch, row: Row, own: Spot) -> None:
+        """A constant alone makes no resource: another row of the map brings a value."""
+        rows = [r for r in self.guide.maps[row.map] if r.parts and not r.assignment and r.testable == "yes"]
+        rows = [r for r in rows if not r.condition and not r.vocab_map and r.fhir_path != "$this"]
+        saved = (list(self.steps), self.type, self.element, list(self.spots))
+        for other in rows[:1]:
+            if not made.valued(own.place, other.parts[0]) and segment_id(own.place) == other.source:
+                self.steps, self.type, self.element = [Step(row.target, True)], row.target, None
+                with contextlib.suppress(Unreachable):
+                    self._value(made, other, self._down(other, Spot(own.place)))
+                self._restore(saved)
 
     def _constant(self, made: Sketch, row: Row, base: Spot) -> Expectation:
         steps = tuple(self.steps)
@@ -543,6 +649,8 @@ class Maker:
         parts = _PART.findall(said)
         if "+" in said and any(ref for _, ref in parts):
             return Expectation(steps, "equals", " ".join(self._joined(made, row, base, parts).split()))
+        if row.id in INSTRUCTED:
+            return Expectation(steps, "equals", INSTRUCTED[row.id])
         if said.startswith("/"):
             raise Unreachable
         value = said.strip('"').strip()
@@ -648,8 +756,16 @@ class Maker:
             yield from self._without(positive, row, own)
 
     def _without(self, positive: Sketch, row: Row, own: Spot) -> Iterator[Sketch]:
-        """The row's own source is not there."""
+        """The row's own source is not there, nor that of another row that writes the same constant there."""
         made = positive.copy()
+        if row.assignment and row.kind == "segment":
+            same = self._same_constant(row)
+            if any(not o.parts and not o.condition for o in same) or self._elsewhere(row):
+                return
+            for other in same:
+                numbers = other.parts
+                if numbers and (own.place, numbers[0]) != (own.place, own.number):
+                    made.clear(own.place, numbers[0])
         if own.number:
             made.clear(*own.tuple())
         elif segment_id(own.place) in ("MSH", "ALONE"):
@@ -661,6 +777,18 @@ class Maker:
                 for place in [p for p in made.present if p.startswith(leaves_group) and leaves_group.count(".") > 1]:
                     made.drop(place)
         yield made
+
+    def _same_constant(self, row: Row) -> list[Row]:
+        rows = self.guide.maps[row.map]
+        return [o for o in rows if o is not row and o.steps == row.steps and o.assignment == row.assignment]
+
+    def _elsewhere(self, row: Row) -> bool:
+        """Whether another map makes such a resource with the same constant: Provenance has several makers."""
+        rows = (r for r in self.guide.rows.values() if r.kind == "segment" and r.map != row.map)
+        return any(
+            o.target == row.target and o.steps == row.steps and o.assignment == row.assignment and o.testable != "no"
+            for o in rows
+        )
 
     def _explained(self, row: Row, made: Sketch, base: Spot, own: Spot) -> bool:
         """Whether another row of the guide writes the same there, so that the message proves nothing."""
@@ -675,6 +803,10 @@ class Maker:
                 continue
             condition = self.cases.condition(other.condition)
             inner, datatype = (base, row.source) if row.kind == "datatype" else (own, "")
+            if row.kind == "segment" and other.parts:
+                inner = Spot(own.place, other.parts[0])
+                if condition is None and not made.valued(*inner.tuple()):
+                    continue
             if condition is None or holds(condition, inner, datatype, made):
                 return True
         return False

@@ -49,6 +49,10 @@ class Bundle:
             yield from _flat(node["_" + step.name])
         yield from _flat(node.get(step.name))
 
+    def near(self, resource: Any) -> list[Any]:
+        """The resources that a resource refers to."""
+        return [target for node in _references(resource) for target in self.behind(node)]
+
     def behind(self, node: Any) -> list[Any]:
         """The resource a Reference leads to; of a Location also those it is part of (the levels of a place)."""
         said = node.get("reference") if isinstance(node, Mapping) else None
@@ -71,6 +75,17 @@ def _flat(value: Any) -> Iterator[Any]:
                 yield part
     elif value is not None:
         yield value
+
+
+def _references(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        if "reference" in value:
+            yield value
+        for part in value.values():
+            yield from _references(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _references(part)
 
 
 def leaves(value: Any) -> Iterator[str]:

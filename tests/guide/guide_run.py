@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -15,14 +13,13 @@ from guide_sheet import Guide, Row
 
 from hl7bridge import translate
 from hl7bridge.errors import MessageError
+from hl7bridge.guide.verdict import Said
 from hl7bridge.hl7v2.message import parse
 from hl7bridge.mapping import examples
 from hl7bridge.mapping.codes import Codes
 from hl7bridge.mapping.convert import Invalid
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.runtime import Run
-
-_NAMED = re.compile(r"([A-Z][A-Za-z0-9_.]*(?:\[[^\]]+\])?)?\s?#(\d+)(?:\s?-\s?#?(\d+))?")
 
 
 @dataclass
@@ -46,7 +43,11 @@ class Prover:
     def __post_init__(self) -> None:
         self.cases = Cases(self.guide)
         self.mappings = cache(self._mappings)
-        self.deviations = named_in_notes(self.mappings(()))
+        tables = self.mappings(()).tables
+        self.said = Said.of(tables)
+        rows = [r for t in (*tables.segments.values(), *tables.datatypes.values()) for r in t.rows]
+        self.places = {str(r.place) for r in rows}
+        self.switches = {str(r.place): {r.option.name: r.option.value} for r in rows if r.option}
 
     def _mappings(self, settings: tuple[tuple[str, str], ...]) -> Mappings:
         made: Mappings = self.load(settings=dict(settings))
@@ -66,29 +67,44 @@ class Prover:
             first = first or (attempt, wrong)
         if row.kind == "codesystem" and not (wrong := self._code_alone(row)):
             return Outcome(row, "alone")
-        deviation = self.deviations.get(row.id)
-        if deviation is not None:
-            place, why = deviation
-            if place and not self._fires(row, place):
+        excuse = self._excuse(row)
+        if excuse is not None:
+            place, why = excuse
+            if place in self.places and not self._fires(row, place):
                 return Outcome(row, "failed", f"{place} is to stand in for it, and no message reaches that row: {why}")
             return Outcome(row, "deviates", f"{place}: {why}")
         if first is None:
             return Outcome(row, "failed", "no message can be made for it")
         return Outcome(row, "failed", first[1])
 
+    def _excuse(self, row: Row) -> tuple[str, str] | None:
+        """Where and why the tables say that they do it otherwise, or not at all; a message row speaks for its references."""
+        for row_id in (row.id, row.id.partition(".ref")[0]):
+            for book in (self.said.deviations, self.said.unmapped):
+                if row_id in book:
+                    why, place = book[row_id]
+                    return str(place), why
+        tables = self.mappings(()).tables
+        table = tables.segments.get(table_name(row.map)) or tables.datatypes.get(table_name(row.map))
+        if table is not None and row.v2_path in table.unmapped:
+            return str(table.unmapped_places.get(row.v2_path, table.place)), table.unmapped[row.v2_path]
+        return None
+
     def _fires(self, row: Row, place: str) -> bool:
         """Whether the row of ours that deviates writes something in any of the messages made for the guide's row."""
+        switch = self.switches.get(place, {})
         for attempt in self.cases.attempts(row):
             if attempt.alone:
                 return True  # no message reaches the table, so none can show its effect
-            mappings = self.mappings(tuple(sorted(attempt.settings.items())))
-            try:
-                lineage = translate(attempt.positive.raw(), mappings).lineage
-            except MessageError:
-                continue
-            if any(place in shown for line in lineage for shown in (line.place, *getattr(line, "above", ()))):
-                return True
-        return row.kind in ("message", "message-ref")
+            mappings = self.mappings(tuple(sorted({**attempt.settings, **switch}.items())))
+            for sketch in (attempt.positive, *self.cases.enriched(attempt)):
+                try:
+                    lineage = translate(sketch.raw(), mappings).lineage
+                except MessageError:
+                    continue
+                if any(place in shown for line in lineage for shown in (line.place, *getattr(line, "above", ()))):
+                    return True
+        return False
 
     def _code_alone(self, row: Row) -> str:
         """A code of a table that no row uses with this code: the table itself is asked."""
@@ -144,25 +160,3 @@ def table_name(map: str) -> str:
 def show(attempt: Attempt, sketch: Sketch) -> str:
     text = attempt.given(sketch) if attempt.alone else sketch.raw().decode().replace("\r", "\n  ")
     return f"  route {' > '.join(r.id for r in attempt.route)}\n  {text}"
-
-
-def named_in_notes(mappings: Mappings) -> Mapping[str, tuple[str, str]]:
-    """Row ids that a table's `note:` names, with the place of the row that carries it and the note."""
-    tables = mappings.tables
-    found: dict[str, tuple[str, str]] = {}
-    for table in (*tables.segments.values(), *tables.datatypes.values()):
-        for row in table.rows:
-            found |= dict.fromkeys(_named(row.note), (str(row.place), row.note))
-    for message in tables.messages.values():
-        for use in message.uses:
-            found |= dict.fromkeys(_named(use.note), ("", use.note))
-    return found
-
-
-def _named(note: str) -> list[str]:
-    """`PL[Location]#36-#38 #40` -> the four row ids."""
-    name, found = "", []
-    for match in _NAMED.finditer(note):
-        name = match[1] or name
-        found += [f"{name}#{number}" for number in range(int(match[2]), int(match[3] or match[2]) + 1)]
-    return found

@@ -120,6 +120,11 @@ class Guide:
                 found.append((row.v2_path.partition("#")[2], system, code))
         return found
 
+    def fhir_codes(self, vocab: str) -> list[tuple[str, str, str]]:
+        """The same for a table that lists FHIR's codes with no v2 code (languages): a sender writes FHIR's."""
+        listed = [r.fhir_path.partition("|") for r in self.maps.get(vocab, ()) if r.kind == "codesystem"]
+        return [(code, system, code) for system, _, code in listed if code]
+
 
 def read_guide(folder: Path) -> Guide:
     """Reads `ig_rows.csv`; only the closure of the ADT and ORU maps."""

@@ -61,7 +61,11 @@ def _compared(condition: Compare, equal: bool) -> Iterator[Wish]:
         for value in condition.values:
             yield ((condition.ref, value),)
     else:
-        yield ((condition.ref, next(v for v in (OTHER, "OTHER2") if v not in condition.values)),)
+        if ":" in condition.values:
+            yield ((condition.ref, None),)  # the separator of a structured number: none at all is plainest
+        usual = {"OBX-2": ("ST", "CE"), "PRT-23": ("B", "C")}.get(str(condition.ref), ())
+        usual = (">",) if "<>" in condition.values else usual
+        yield ((condition.ref, next(v for v in (*usual, OTHER, "OTHER2") if v not in condition.values)),)
         yield ((condition.ref, None),)
 
 

@@ -14,8 +14,8 @@ import pytest
 from guide_sheet import Row
 
 GUIDE = guide_session.guide()
-KINDS = ("datatype",)
-ROWS = GUIDE.tested(*KINDS) if GUIDE else []
+KINDS = ("datatype", "codesystem")
+ROWS = [*GUIDE.tested(*KINDS), *GUIDE.tested(*KINDS, testable="config")] if GUIDE else []
 TESTABLE = {"message": 207, "message-ref": 135, "segment": 679, "datatype": 429, "codesystem": 1424}
 DECIDED = {"message": 41, "message-ref": 58, "segment": 67, "datatype": 25}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7bridge.mapping.functions import FUNCTIONS, base64, coding_system, identifier_system, samples, ucum
+from hl7bridge.mapping.functions import FUNCTIONS, base64, coding_system, identifier_system, positive, samples, ucum
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,13 @@ def test_ucum_units_carry_its_system(unit: str) -> None:
 )
 def test_other_units_carry_none(unit: str) -> None:
     assert ucum(unit) == ""
+
+
+def test_a_positive_number_stays_as_it_is_and_any_other_is_an_error() -> None:
+    assert positive("3.50") == "3.50"
+    for text in ("0", "-3", "three", "1e3"):
+        with pytest.raises(ValueError, match="no positive"):
+            positive(text)
 
 
 def test_samples_are_numbers_with_blanks_between_and_e_for_a_missing_one() -> None:
