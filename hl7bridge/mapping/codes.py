@@ -19,7 +19,7 @@ from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Code, CodeTable
 
 LOCAL_SYSTEM = "urn:id:HL7"  # for a code that is none of the table it was sent for: it must not claim to be
-CODED = ("Coding", "CodeableConcept")  # the types whose codes name their system
+CODED = ("Coding", "CodeableConcept", "Quantity")  # the types whose codes name their system
 
 
 class Codes:
@@ -137,7 +137,7 @@ class Codes:
 def honest(run: Run, table: str, source: str, type: str, body: Body) -> None:
     """No coding claims a system of HL7 that does not know its code: it gets a local name instead, and is counted.
 
-    `type`: Coding or CodeableConcept. `table`, `source`: the row that the count names; a row with a code table has
+    `type`: one of CODED. `table`, `source`: the row that the count names; a row with a code table has
     counted already what that does not know, and says no table here.
     """
     refuses = terms().refuses
