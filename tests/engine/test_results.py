@@ -408,3 +408,31 @@ def test_every_specimen_of_a_result_is_named(oru: Any) -> None:
     fields = ["OBX", "1", "NM", "K^Potassium^L", "", "4.1", *[""] * 5, "F", *[""] * 21, "S1&LAB~S2&LAB"]
     result = oru(PID, OBR, "|".join(fields))
     assert len(of_type(result, "Specimen")) == 2
+
+
+OLD = "MSH|^~\\&|LAB|NORTH|||198805041530||{}|C1|P|{}"
+
+
+def patient_of(result: Translation) -> dict[str, Any]:
+    return next(e for e in result.resource["entry"] if e["resource"]["resourceType"] == "Patient")["request"]
+
+
+def test_an_old_message_without_an_event_means_the_same(oru: Any) -> None:
+    body = ("OBR|1||8842|GLU^Glucose", "OBX|1|NM|GLU^Glucose||5.4|mmol/l|||||F")
+    old = oru("PID|1|77||77|DOE^JO", *body, header=OLD.format("ORU", "2.1"))
+    new = oru("PID|1||77||DOE^JO", *body, header=OLD.format("ORU^R01^ORU_R01", "2.5.1"))
+    assert patient_of(old) == patient_of(new)
+    assert observations(old) == observations(new)
+
+
+def test_the_number_of_pid_3_identifies_before_those_of_pid_2_and_pid_4(oru: Any) -> None:
+    obx = "OBX|1|NM|K^Potassium^L||4.1||||||F"
+    one = oru("PID|1|EXT|INT|ALT|Doe^Jo", obx)
+    other = oru("PID|1||INT||Doe^Jo", obx)
+    assert patient_of(one) == patient_of(other)
+    assert "ALT" in patient_of(oru("PID|1|||ALT|Doe^Jo", obx))["ifNoneExist"]
+
+
+def test_a_z_segment_is_left_alone(oru: Any) -> None:
+    obx = "OBX|1|NM|K^Potassium^L||4.1||||||F"
+    assert oru(PID, OBR, obx, "ZLR|1|x").entries == oru(PID, OBR, obx).entries
