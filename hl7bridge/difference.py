@@ -63,21 +63,17 @@ def differences(old: bytes, new: bytes) -> list[Difference]:
     for (_, before), (position, after) in pairs:
         if before == after and not moved:
             continue
-        type = after["resource"]["resourceType"]
+        type = _type(after)
         at = f"Bundle.entry[{position}]"
         mine, theirs = (_renamed(before, names_old), _renamed(after, names_new)) if moved else (before, after)
-        found += _compare(mine["resource"], theirs["resource"], type, f"{at}.resource")
+        found += _compare(mine.get("resource", {}), theirs.get("resource", {}), type, f"{at}.resource")
         found += _compare(mine.get("request", {}), theirs.get("request", {}), f"{type}: request", f"{at}.request")
     for position, entry in left:
-        resource = entry["resource"]
-        found.append(
-            Difference("removed", resource["resourceType"], f"Bundle.entry[{position}].resource", resource, None)
-        )
+        resource = entry.get("resource", {})
+        found.append(Difference("removed", _type(entry), f"Bundle.entry[{position}].resource", resource, None))
     for position, entry in right:
-        resource = entry["resource"]
-        found.append(
-            Difference("added", resource["resourceType"], f"Bundle.entry[{position}].resource", None, resource)
-        )
+        resource = entry.get("resource", {})
+        found.append(Difference("added", _type(entry), f"Bundle.entry[{position}].resource", None, resource))
     return found
 
 
@@ -90,7 +86,7 @@ def _paired(
     """Entries that are compared, and those only one bundle has."""
     mine, theirs = list(enumerate(old)), list(enumerate(new))
     pairs: list[tuple[Placed, Placed]] = []
-    for key in (lambda entry: (entry["resource"]["resourceType"], entry.get("fullUrl")), _type):
+    for key in (lambda entry: (_type(entry), entry.get("fullUrl")), _type):
         waiting: dict[Any, list[Placed]] = {}
         for placed in theirs:
             waiting.setdefault(key(placed[1]), []).append(placed)
@@ -106,7 +102,9 @@ def _paired(
 
 
 def _type(entry: dict[str, Any]) -> Any:
-    return entry["resource"]["resourceType"]
+    """The resource's type; that of the url where an entry deletes."""
+    resource = entry.get("resource")
+    return resource["resourceType"] if resource else entry["request"]["url"].partition("?")[0].partition("/")[0]
 
 
 def _names(pairs: Sequence[tuple[Placed, Placed]], alone: Sequence[Placed], side: int) -> dict[str, str]:

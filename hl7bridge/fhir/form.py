@@ -40,7 +40,7 @@ def as_message(bundle: Body) -> Body:
     kept = [
         {"fullUrl": entry["fullUrl"], "resource": entry["resource"]}
         for entry in bundle["entry"]
-        if "fullUrl" in entry and "resource" in entry
+        if "resource" in entry and entry["request"]["method"] != "PATCH"
     ]
     kept.sort(key=lambda entry: entry["resource"]["resourceType"] != HEADER)  # stable: the others keep their order
     return {**bundle, "type": MESSAGE, "entry": kept}
