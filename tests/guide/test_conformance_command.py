@@ -13,8 +13,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hl7bridge.cli.main import cli
+from hl7bridge.fhir.model import model
+from hl7bridge.guide.conformance import conform
 from hl7bridge.guide.names import rows_named
 from hl7bridge.guide.sheet import NEEDED, read_guide
+from hl7bridge.mapping.load import load_tables
 
 CORPUS = Path(os.environ.get("HL7BRIDGE_CORPUS") or Path(__file__).parents[3] / "shared" / "corpus")
 REAL = CORPUS.parent / "ig"
@@ -276,3 +279,18 @@ def test_the_whole_guide_is_measured() -> None:
     rows = [row for row in read_guide(REAL) if row.row_class == "target"]
     assert sum(row.asked == "yes" for row in rows) == 2874
     assert sum(row.asked == "config" for row in rows) == 191
+
+
+@pytest.mark.skipif(not (REAL / "ig_rows.csv").is_file(), reason="needs the guide's rows beside the corpus")
+@pytest.mark.parametrize("kind", ["message", "message-ref"])
+def test_no_row_of_the_guides_messages_is_undecided(kind: str) -> None:
+    found = conform(read_guide(REAL), load_tables(), model())
+    assert [v.row.id for v in found.undecided if v.row.kind == kind] == []
+
+
+@pytest.mark.skipif(not (REAL / "ig_rows.csv").is_file(), reason="needs the guide's rows beside the corpus")
+def test_no_row_of_the_guides_segments_of_persons_and_visits_is_undecided() -> None:
+    found = conform(read_guide(REAL), load_tables(), model())
+    orders = ("OBR[", "OBX[", "ORC[", "NTE[", "SPM[")
+    assert [v.row.id for v in found.undecided if v.row.kind == "segment" and not v.row.map.startswith(orders)] == []
+    assert found.strangers == ()
