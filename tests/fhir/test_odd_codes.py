@@ -29,11 +29,7 @@ def damaged(raw: bytes, chance: random.Random) -> bytes:
     for index, segment in enumerate(segments):
         if segment and not segment.startswith("MSH"):
             name, *fields = segment.split("|")
-            kept = (
-                fields[:1] if name == "ORC" else []
-            )  # ORC-1, what is to be done: a code nobody knows stops the message
             fields = [chance.choice(ODD) if chance.random() < 0.25 else field for field in fields]
-            fields[: len(kept)] = kept
             segments[index] = "|".join([name, *fields])
     return "\r".join(segments).encode()
 
