@@ -205,3 +205,60 @@ def test_a_site_may_have_visits_deleted(hospital: Hospital, new: Callable[[], st
         hospital.send("A02", pid(patient, FULL), pv1(visit), mappings=site)
         assert hospital.all("Encounter", visit) == []
         assert hospital.one("Patient", patient)["birthDate"] == "1980-02-03"
+
+
+def mrg_visit(patient: str, visit: str) -> str:
+    return f"{mrg(patient)}||||{visit}^^^LAKESIDE&{OID}&ISO^VN"
+
+
+def test_a_cancelled_discharge_reopens_the_stay(hospital: Hospital, new: Callable[[], str]) -> None:
+    patient, visit = new(), new()
+    admit(hospital, patient, visit)
+    hospital.send("A03", pid(patient), pv1(visit, f36="01", f45="20240605+0200"))
+    for _ in range(2):
+        hospital.send("A13", pid(patient), pv1(visit, f3="WARD^1^2"))
+        stay = hospital.one("Encounter", visit)
+        assert stay["status"] == "in-progress"
+        assert stay["period"] == {"start": "2024-06-01T08:00:00+02:00"}
+        assert "dischargeDisposition" not in stay["hospitalization"]
+    hospital.send("A03", pid(patient), pv1(visit, f45="20240606+0200"))
+    hospital.send("A08", pid(patient), pv1(visit))
+    assert hospital.one("Encounter", visit)["status"] == "finished"
+
+
+def test_unlinking_takes_back_the_link_and_leaves_a_merge(hospital: Hospital, new: Callable[[], str]) -> None:
+    one, other, merged = new(), new(), new()
+    for number in (one, other, merged):
+        hospital.send("A28", pid(number, FULL))
+    hospital.send("A40", pid(one), mrg(merged))
+    for event, kinds in (("A24", {"replaces", "seealso"}), ("A37", {"replaces"}), ("A37", {"replaces"})):
+        hospital.send(event, pid(one), pid(other))
+        assert {link["type"] for link in hospital.one("Patient", one)["link"]} == kinds
+    assert "link" not in hospital.one("Patient", other)
+
+
+def test_a_changed_number_is_another_number_of_the_same_record(hospital: Hospital, new: Callable[[], str]) -> None:
+    former, now, visit, former_visit = new(), new(), new(), new()
+    admit(hospital, former, former_visit)
+    record, stay = hospital.one("Patient", former)["id"], hospital.one("Encounter", former_visit)["id"]
+    for _ in range(2):
+        hospital.send("A47", pid(now), mrg(former))
+        hospital.send("A50", pid(now), mrg_visit(now, former_visit), pv1(visit))
+    assert hospital.one("Patient", now)["id"] == hospital.one("Patient", former)["id"] == record
+    assert hospital.one("Encounter", visit)["id"] == hospital.one("Encounter", former_visit)["id"] == stay
+    hospital.send("A08", pid(now, FULL.replace("Linz", "Graz")))
+    assert hospital.one("Patient", now)["address"][0]["city"] == "Graz"
+    assert hospital.one("Patient", now)["id"] == record
+
+
+def test_a_moved_visit_and_a_merged_one(hospital: Hospital, new: Callable[[], str]) -> None:
+    wrong, right, visit, double = new(), new(), new(), new()
+    admit(hospital, wrong, visit)
+    admit(hospital, right, double)
+    hospital.send("A45", pid(right), mrg_visit(wrong, visit), pv1(visit))
+    owner = hospital.one("Patient", right)["id"]
+    assert hospital.one("Encounter", visit)["subject"]["reference"] == f"Patient/{owner}"
+    hospital.send("A42", pid(right), mrg_visit(right, double), pv1(visit))
+    prior, stay = hospital.one("Encounter", double), hospital.one("Encounter", visit)
+    assert (prior["status"], prior["partOf"]["reference"]) == ("entered-in-error", f"Encounter/{stay['id']}")
+    assert stay["status"] == "in-progress"
