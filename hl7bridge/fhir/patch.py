@@ -85,8 +85,14 @@ class Patch:
         return list(dict.fromkeys(found)) if all(found) else [()]
 
     def _add(self, element: Element, value: tuple[Any, Any]) -> None:
-        """One element. What repeats in a backbone element follows by itself: a server keeps but the last of a kind."""
+        """One element. What repeats in a backbone element follows by itself: a server keeps but the last of a kind.
+
+        So do the extensions beside a primitive value: where a patch carries it they would be out of their context.
+        """
         first, further = value, []
+        beside: list[Body] = []
+        if not element.many and value[0] is not None and value[1] is not None:
+            first, beside = (value[0], None), value[1].get("extension", [])
         if element.many and self._made_of_parts(element.type):
             first = ({n: v[:1] if isinstance(v, list) else v for n, v in value[0].items()}, value[1])
             further = [(n, part) for n, v in value[0].items() if isinstance(v, list) for part in v[1:]]
@@ -95,6 +101,10 @@ class Patch:
             inner = self._model.elements(element.type)[name]
             path = f"{self._type}.{_stem(element)}.last()"
             self._writes.append(_operation("add", path, name=name, value=self._part(inner, part, None)))
+        for extension in beside:
+            path = f"{self._type}.{_stem(element)}"
+            said = {"part": list(self._parts("Extension", extension))}
+            self._writes.append(_operation("add", path, name="extension", value=said))
 
     def _into(self, path: str, element: Element, value: tuple[Any, Any]) -> None:
         self._writes.append(_operation("insert", path, value=self._part(element, *value), index=0))

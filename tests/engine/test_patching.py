@@ -127,6 +127,18 @@ def test_an_extension_is_told_apart_by_its_url(adt: Translate) -> None:
     }
 
 
+def test_the_extension_of_a_primitive_follows_its_value() -> None:
+    url = "http://hl7.org/fhir/StructureDefinition/patient-birthTime"
+    beside = {"extension": [{"url": url, "valueDateTime": "1980-01-02T03:04:00Z"}]}
+    patch = Patch(model(), "Patient", {}).parameters({"birthDate": "1980-01-02", "_birthDate": beside}, ())
+    _, value, extension = map(_parts, patch["parameter"])
+    assert (value["path"], value["name"], value["value"]) == ("Patient", "birthDate", {"valueDate": "1980-01-02"})
+    assert (extension["type"], extension["path"], extension["name"]) == ("add", "Patient.birthDate", "extension")
+    assert extension["value"] == {
+        "part": [{"name": "url", "valueUri": url}, {"name": "value", "valueDateTime": "1980-01-02T03:04:00Z"}]
+    }
+
+
 def test_a_choice_is_deleted_by_its_stem(adt: Translate) -> None:
     result = adt("A02", PID + "|" * 24 + "20240101")
     assert "Patient.deceased" in deleted(result, "Patient")
