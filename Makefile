@@ -47,7 +47,7 @@ bench: $(VENV)/.installed ## measure, beside the yardsticks, in one run
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(VENV)/bin/python $$b || exit 1; done
 
 docs: $(VENV)/.installed ## write the docs that are made from the code
-	@$(VENV)/bin/python docs/generate.py
+	@$(VENV)/bin/python docs/generate.py --all
 
 clean: ## remove what make made (never ./var, the journal)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov

@@ -1,4 +1,8 @@
-"""Writes the documents that are made from the code: `make docs`. tests/shell and tests/docs compare them."""
+"""Writes the documents that are made from the code. tests/shell and tests/docs compare them.
+
+Without an argument what is quick; `--all`, as `make docs` says it, also the pages whose commands are run one after the
+other, and the pictures of the terminal.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,9 @@ from hl7bridge.observe.metrics import document as metrics_document
 from hl7bridge.reasons import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+import pages  # noqa: E402
+
 WIDTH = 100
 ZONE = ZoneInfo("Europe/Vienna")  # of the samples: one place for all, whatever machine makes the documents
 SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
@@ -167,7 +174,8 @@ Made by `make docs`; a test keeps it so. Invented people and places, written for
 bundle that each message gives with the shipped tables, as
 `hl7bridge translate samples/*.hl7 --pretty --zone Europe/Vienna` prints it: a change of a table shows there as a
 difference.
-`site/` is a site's own folder of tables, explained in [docs/mapping-guide.md](../docs/mapping-guide.md).
+`site/` is a site's own folder of tables, `sites/` has folders for a site, a listener and a sender, explained in
+[docs/mapping-guide.md](../docs/mapping-guide.md); `tutorial/` belongs to the [tutorial](../docs/tutorial.md).
 
 | message | event | version | shows | bundle |
 |---|---|---|---|---|
@@ -202,6 +210,14 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/cli.md": commands_document,
 }
 
+PAGES = ("docs/tutorial.md",)  # their blocks are run as a reader would
+
+
+def page(name: str) -> tuple[str, dict[str, str]]:
+    """The page with the output of its commands, and the pictures of some: file name -> SVG."""
+    return pages.made_anew((ROOT / name).read_text("utf-8"), ROOT / "samples")
+
+
 MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
     "docs/reasons.md": reasons_document,
     "samples/README.md": samples_document,
@@ -225,6 +241,12 @@ def main() -> None:
         (ROOT / name).write_text(make(), "utf-8")
         sys.stdout.write(f"wrote {name}\n")
     (ROOT / "README.md").write_text(readme(), "utf-8")
+    for name in PAGES if "--all" in sys.argv else ():
+        text, pictures = page(name)
+        (ROOT / name).write_text(text, "utf-8")
+        for title, picture in pictures.items():
+            (ROOT / "docs" / "pictures" / f"{title}.svg").write_text(picture, "utf-8")
+        sys.stdout.write(f"wrote {name} and {len(pictures)} pictures\n")
     folder = ROOT / "samples" / "expected"
     folder.mkdir(exist_ok=True)
     bundles = expected_bundles()

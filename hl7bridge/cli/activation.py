@@ -180,12 +180,14 @@ def _tell(answer: Mapping[str, Any], as_json: bool) -> None:
         served = "in service" if answer.get("running") else "what the next start serves"
         before = f", before: {answer['previous']}" if answer["previous"] else ""
         click.echo(f"ok: version {answer['version']} is {served}{before}")
-        click.echo(f"changed: {answer['changes'] or 'nothing'}")
+        if answer["previous"]:
+            click.echo(f"changed: {answer['changes'] or 'nothing'}")
     else:
         for mistake in answer["mistakes"]:
             click.echo(mistake, err=True)
         serves = answer.get("version") or "the version in service"
-        click.echo(f"refused ({len(answer['mistakes'])} mistakes): {serves} serves on", err=True)
+        count = len(answer["mistakes"])
+        click.echo(f"refused ({count} mistake{'s' * (count != 1)}): {serves} serves on", err=True)
     if not answer["ok"]:
         code = int(answer.get("exit_code", EXIT_CONFIG))
         sys.exit(code if code in (EXIT_USAGE, EXIT_CONFIG) or code > EXIT_CONFIG else EXIT_CONFIG)

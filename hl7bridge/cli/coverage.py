@@ -245,12 +245,12 @@ class Report:
         if not self.whole.codes:
             return
         click.echo("\nCodes that no table maps, and in how many messages:")
-        click.echo(table([("CODE TABLE", "CODE", "MESSAGES"), *((t, c, str(n)) for t, c, n in codes[:limit])]))
-        _more(len(codes), limit)
+        if codes:
+            click.echo(table([("CODE TABLE", "CODE", "MESSAGES"), *((t, c, str(n)) for t, c, n in codes[:limit])]))
+            _more(len(codes), limit)
         if self._hidden:
-            click.echo(
-                f"{self._hidden} others are not named: rarer than {self._enough} messages, or no code by its form"
-            )
+            others = "others are" if self._hidden > 1 else "other is"
+            click.echo(f"{self._hidden} {others} not named: rarer than {self._enough} messages, or no code by its form")
 
     def _show_rows(self, limit: int | None, rows: bool) -> None:
         never = [row for row in self._rows if row.place not in self.whole.rows]

@@ -285,8 +285,9 @@ def _zone(name: str | None) -> tzinfo | None:
 
 
 def _tell(before: Revision, after: Revision, result: Result, took: float, values: bool) -> None:
-    click.echo(f"old: {before.name}, version {before.tables.version}")
-    click.echo(f"new: {after.name}, version {after.tables.version}")
+    for which, tables in (("old", before), ("new", after)):
+        version = f"version {tables.tables.version}"
+        click.echo(f"{which}: {version if tables.name == version else f'{tables.name}, {version}'}")
     click.echo(
         f"{result.messages:,} messages in {took:.1f} s: {result.differ:,} differ, {result.same:,} same,"
         f" {result.skipped:,} skipped (no change can touch them)"

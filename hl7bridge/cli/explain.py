@@ -181,7 +181,8 @@ class View:
             click.echo("Nothing in this message matches.", err=True)
             return
         went = sum(bool(fate.to) for fate in fields)
-        click.echo(f"{len(elements)} elements; {went} of {len(fields)} populated fields went somewhere", err=True)
+        counted = f"{len(elements)} element{'s' * (len(elements) != 1)}"
+        click.echo(f"{counted}; {went} of {len(fields)} populated fields went somewhere", err=True)
 
     def _element(self, line: Line) -> tuple[str, ...]:
         via = "".join(f" < {_row(place)}" for place in reversed(line.via))

@@ -14,7 +14,7 @@ from hl7bridge.cli.activation import activate, rollback, versions
 from hl7bridge.cli.conformance import conformance
 from hl7bridge.cli.mappings_schema import schema
 from hl7bridge.cli.mappings_show import show
-from hl7bridge.cli.terminal import plain
+from hl7bridge.cli.terminal import placed, plain
 from hl7bridge.cli.watch import watch
 from hl7bridge.errors import EXIT_CONFIG, EXIT_FAILED, Mistake, TablesError
 
@@ -49,7 +49,9 @@ for command in (activate, conformance, rollback, schema, show, versions, watch):
 @ALONE
 @JSON
 def check(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
-    """Read the tables and name every mistake, as file:line: what is wrong, what was meant.
+    """Read the tables and name every mistake, as file:line:column: what is wrong, what was meant.
+
+    Notes name what nothing uses; with FOLDERs those of the shipped tables are left out.
 
     Exit codes: 0 the tables are fit for use, 3 they are not.
 
@@ -72,11 +74,11 @@ def check(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
     if as_json:
         _print_json({"ok": True, "mistakes": [], "notes": [_plain(note) for note in found], **counted})
         return
-    for note in found:
-        click.echo(f"{note.file}:{note.line}: note: {note.message}")
+    for note in of_folders(found, folders):
+        click.echo(placed(note, "note: "))
     click.echo(
-        f"ok: {counted['tables']} tables, {counted['rows']} rows, {counted['codes']} codes, "
-        f"{counted['examples']} examples, version {counted['version']}"
+        f"{click.style('ok', fg='green')}: {counted['tables']} tables, {counted['rows']} rows, "
+        f"{counted['codes']} codes, {counted['examples']} examples, version {counted['version']}"
     )
 
 
@@ -124,6 +126,12 @@ def test(folders: tuple[Path, ...], alone: bool, as_json: bool) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def of_folders(notes: Sequence[Mistake], folders: Sequence[Path]) -> list[Mistake]:
+    """The notes about these folders; all where there are none: of the shipped tables a site need not know."""
+    names = {folder.resolve().name for folder in folders}
+    return [note for note in notes if not names or note.file.partition("/")[0] in names]
+
+
 def count(tables: Any) -> dict[str, Any]:
     """How much there is of what, for `check` and the docs."""
     rows = sum(len(table.rows) for kind in (tables.segments, tables.datatypes) for table in kind.values())
@@ -151,7 +159,8 @@ def tell_examples(count: int, differences: Sequence[Difference], version: str, *
         click.echo("note: a shipped example shows what you changed; if you mean it, write it anew under the same name")
         click.echo("      in your folder's table")
     held = count - len(differences)
-    click.echo(f"{'ok' if not differences else 'failed'}: {held} of {count} examples hold, version {version}")
+    verdict = click.style("failed", fg="red") if differences else click.style("ok", fg="green")
+    click.echo(f"{verdict}: {held} of {count} examples hold, version {version}")
 
 
 def _tell_mistakes(mistakes: tuple[Mistake, ...], as_json: bool) -> None:
@@ -159,8 +168,9 @@ def _tell_mistakes(mistakes: tuple[Mistake, ...], as_json: bool) -> None:
         _print_json({"ok": False, "mistakes": [_plain(mistake) for mistake in mistakes]})
         return
     for mistake in mistakes:
-        click.echo(str(mistake), err=True)
-    click.echo(f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}: the tables are not used", err=True)
+        click.echo(placed(mistake), err=True)
+    counted = click.style(f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}", fg="red")
+    click.echo(f"{counted}: the tables are not used", err=True)
 
 
 def _plain(mistake: Mistake) -> dict[str, Any]:

@@ -7,6 +7,10 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
+import click
+
+from hl7bridge.errors import Mistake
+
 EVERY = 0.3  # seconds between two writings of a progress line
 
 
@@ -20,13 +24,23 @@ def plain(text: str, keep: str = "") -> str:
     return "".join(sign if sign.isprintable() or sign in keep else "?" for sign in text)
 
 
+def placed(mistake: Mistake, kind: str = "") -> str:
+    """`file:line:column: what is wrong`, the place in bold where colours are shown; `kind` is "note: " or nothing."""
+    where = click.style(f"{mistake.file}:{mistake.line}:{mistake.column}:", bold=True)
+    return f"{where} {click.style(kind, fg='cyan') if kind else ''}{plain(mistake.message)}"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell, two spaces between; what a cell holds is made plain."""
+    """Columns as wide as their widest cell, two spaces between; what a cell holds is made plain.
+
+    A first row in capitals is a heading: bold where colours are shown.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    lines = ["  ".join(c.ljust(width) for c, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if cells and "".join(cells[0]).isupper():
+        lines[0] = click.style(lines[0], bold=True)
+    return "\n".join(lines)
 
 
 class Progress:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from hl7bridge.cli.terminal import placed
 from hl7bridge.errors import TablesError
 
 LOOK_EVERY = 0.3  # seconds
@@ -81,7 +82,7 @@ def watch(folders: tuple[Path, ...], alone: bool) -> None:
 
 
 def _report(folders: Sequence[Path], alone: bool) -> None:
-    from hl7bridge.cli.mappings import tell_examples
+    from hl7bridge.cli.mappings import of_folders, tell_examples
     from hl7bridge.fhir.model import model
     from hl7bridge.mapping.check import notes
     from hl7bridge.mapping.examples import run
@@ -93,13 +94,11 @@ def _report(folders: Sequence[Path], alone: bool) -> None:
         tables = load_tables(*folders, shipped=not alone)
     except TablesError as error:
         for mistake in error.mistakes:
-            click.echo(click.style(str(mistake), fg="red"))
+            click.echo(placed(mistake))
         click.echo(f"{len(error.mistakes)} mistake{'s' * (len(error.mistakes) != 1)}: the tables are not used")
         return
-    names = {folder.resolve().name for folder in folders}
-    for note in notes(tables):
-        if not names or note.file.partition("/")[0] in names:
-            click.echo(f"{note.file}:{note.line}: note: {note.message}")
+    for note in of_folders(notes(tables), folders):
+        click.echo(placed(note, "note: "))
     count, differences = run(Mappings(tables, model()))
     tell_examples(count, differences, tables.version, laid_over=bool(folders) and not alone)
     click.echo(f"in {time.monotonic() - began:.1f} s")

@@ -1,0 +1,55 @@
+"""The pages whose commands a reader types one after the other give what they show; the files they end with are the samples'."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_pages", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md"])
+def test_a_page_shows_what_its_commands_print(generator: ModuleType, name: str) -> None:
+    assert name in generator.PAGES
+    shown = (ROOT / name).read_text("utf-8")
+    text, pictures = generator.page(name)
+    steady = generator.pages.steady
+    assert steady(shown).splitlines() == steady(text).splitlines(), "run `make docs`, and read what changed"
+    for title, picture in pictures.items():
+        stands = (ROOT / "docs" / "pictures" / f"{title}.svg").read_text("utf-8")
+        assert steady(words(stands)) == steady(words(picture)), f"{title}: run `make docs`, and look at it"
+
+
+def words(picture: str) -> str:
+    """What can be read in a picture; where it stands changes with the length of times and versions."""
+    return re.sub(r" {2,}", "  ", re.sub(r"<[^>]*>", "", picture))
+
+
+def test_the_tutorial_ends_with_the_files_of_the_samples() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    written = dict(re.findall(r"^```yaml\n# (north/\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    folder = ROOT / "samples" / "tutorial"
+    files = {str(file.relative_to(folder)): file.read_text("utf-8") for file in (folder / "north").rglob("*.yaml")}
+    assert files == {f: f"# {f}\n{t}" for f, t in written.items()}
+
+
+def test_times_and_versions_are_what_may_differ(generator: ModuleType) -> None:
+    steady = generator.pages.steady
+    one = "ok: 305 tables, 1583 rows, 2267 codes, 240 examples, version aac31b57de89\n4 messages in 5.4 s"
+    other = "ok: 306 tables, 1600 rows, 2300 codes, 251 examples, version 0123456789ab\n4 messages in 61.0 s"
+    assert steady(one) == steady(other)
+    assert steady("north/segments/PID-Patient.yaml:5 ROW") != steady("north/segments/PID-Patient.yaml:6 ROW")
+    assert steady("changed  Patient.gender  2") != steady("changed  Patient.gender  3")
