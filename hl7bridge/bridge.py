@@ -16,7 +16,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +30,7 @@ from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
 from hl7bridge.intake import Intake
-from hl7bridge.joints import Translating, WakingJournal, undelivered
+from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, undelivered
 from hl7bridge.journal.protocol import Journal
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
@@ -40,6 +40,7 @@ from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.reloading import Reloading
 from hl7bridge.tablesets import InService
+from hl7bridge.translators import Pool, count
 from hl7bridge.worker import Worker
 
 RETAIN_EVERY = 600.0  # seconds between looks for delivered messages past their retention
@@ -76,6 +77,7 @@ class Bridge:
         self._endpoint: Endpoint | None = None
         self._worker: Worker | None = None
         self._control: Control | None = None
+        self._close_translators = AsyncExitStack()
         self._reloads: set[asyncio.Task[Any]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked_to_end = asyncio.Event()
@@ -89,8 +91,9 @@ class Bridge:
         self._begin("heartbeat", self.condition.beat())
         journal = await self._open_journal()
         service = await self.reloading.start()
-        worker = self._start_worker(journal, service)
-        await self._listen(journal, service, worker)
+        translating = Translating(self._start_translators(service), self.metrics)
+        worker = self._start_worker(journal, translating)
+        await self._listen(journal, service, worker, translating)
         await self._hear(journal)
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"
@@ -141,6 +144,7 @@ class Bridge:
         for name, outcome in zip(self._tasks, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 self._log.error("a part had failed", check=name, **told(outcome))
+        await self._close_translators.aclose()
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._journal is not None:
@@ -183,18 +187,33 @@ class Bridge:
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
-    def _start_worker(self, journal: SqliteJournal, service: InService) -> Worker:
+    def _start_translators(self, service: InService) -> Make:
+        """Processes that get the tables in service now and with every swap; or threads: `workers: 0`."""
+        keys = self.config.translate
+        number = count(keys.workers)
+        if not number:
+            threads = InThreads(service)
+            self._close_translators.callback(threads.close)
+            return threads
+        pool = Pool(number, service.tables, keys.timeout, self._worker_watch.trouble)
+        self._close_translators.push_async_callback(pool.close)
+        service.followers.append(pool.swap)
+        pool.start()
+        self._log.info("translating in processes of their own", count=number)
+        return pool.translate
+
+    def _start_worker(self, journal: SqliteJournal, translating: Translating) -> Worker:
         keys = self.config
         self._endpoint = open_endpoint(with_headers(keys.fhir), secret)
         letters = DeadLetters(Path(keys.dead_letters.path))
-        translating = Translating(service, self.metrics)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
         self._log.info("delivering", base_url=keys.fhir.base_url)
         return self._worker
 
-    async def _listen(self, journal: SqliteJournal, service: InService, worker: Worker) -> None:
-        translating = Translating(service, self.metrics)
+    async def _listen(
+        self, journal: SqliteJournal, service: InService, worker: Worker, translating: Translating
+    ) -> None:
         for listener in self.config.listeners:
             name = listener.name
             intake = Intake(

@@ -7,6 +7,9 @@ order in which intake called it is the order of the journal.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 from hl7bridge import reasons
 from hl7bridge.errors import MessageError
@@ -15,9 +18,11 @@ from hl7bridge.journal.protocol import Appended, Entry, Received, State
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
-from hl7bridge.tablesets import InService, Setting
+from hl7bridge.tablesets import InService
 from hl7bridge.translation import Translation, translate
-from hl7bridge.worker import Worker
+from hl7bridge.worker import Translator, Worker
+
+THREADS = 2  # they share one interpreter, so more would only wait for each other
 
 
 class WakingJournal:
@@ -37,44 +42,73 @@ class WakingJournal:
         return appended
 
 
-class Translating:
-    """Which tables, zone and character set a message gets, and counting what they could not carry. Safe in threads.
+class Made(Protocol):
+    """What counts of a translation, wherever it was made. `issues`: how often, by kind, table and field."""
 
-    The tables in service are asked for once a message: what takes their place meanwhile is for the next.
-    """
+    @property
+    def bundle(self) -> bytes: ...
+    @property
+    def entries(self) -> int: ...
+    @property
+    def mapping_version(self) -> str: ...
+    @property
+    def issues(self) -> Mapping[Any, int]: ...
 
-    def __init__(self, service: InService, metrics: Metrics) -> None:
-        self._service, self._metrics = service, metrics
 
-    def __call__(self, entry: Entry) -> Translation:
+Make = Callable[[bytes, str], Awaitable[Made]]  # of a message and its listener's name; raises as Translating.translate
+
+
+class Translating(Translator):
+    """Translates for the worker and for `ack: translated`, and counts what the tables could not carry."""
+
+    def __init__(self, make: Make, metrics: Metrics) -> None:
+        self._make, self._metrics = make, metrics
+
+    async def translate(self, entry: Entry) -> Made:
         """For the worker. Raises MessageError; whatever it raises carries the `mapping_version` that failed."""
-        setting = self._setting(entry.raw, entry.listener)
-        version = setting.mappings.version
         try:
-            translation = _translated(entry.raw, setting)
+            made = await self._make(entry.raw, entry.listener)
         except Exception as error:
-            error.mapping_version = version  # type: ignore[attr-defined]
-            self._metrics.translations(version, error.reason.code if isinstance(error, MessageError) else OTHER).inc()
+            outcome = error.reason.code if isinstance(error, MessageError) else OTHER
+            self._metrics.translations(getattr(error, "mapping_version", ""), outcome).inc()
             raise
-        self._metrics.translations(version, "ok").inc()
-        for issue, count in translation.issues.items():
-            self._metrics.issues(issue.kind, issue.table, issue.source).inc(count)
-        return translation
+        self._metrics.translations(made.mapping_version, "ok").inc()
+        for (kind, table, source), count in made.issues.items():
+            self._metrics.issues(kind, table, source).inc(count)
+        return made
 
     async def why_not(self, raw: bytes, listener: str) -> MessageError | None:
         """For `ack: translated`: why the tables do not lead from these bytes to a bundle."""
         try:
-            await asyncio.to_thread(lambda: _translated(raw, self._setting(raw, listener)))
+            await self._make(raw, listener)
         except MessageError as error:
             return error
         return None
 
-    def _setting(self, raw: bytes, listener: str) -> Setting:
-        return self._service.tables.setting(listener, read_header(raw))
 
+class InThreads:
+    """A Make in threads of the daemon itself, for `translate.workers: 0`.
 
-def _translated(raw: bytes, setting: Setting) -> Translation:
-    return translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+    The tables in service are asked for once a message: what takes their place meanwhile is for the next.
+    """
+
+    def __init__(self, service: InService) -> None:
+        self._service = service
+        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="translate")
+
+    async def __call__(self, raw: bytes, listener: str) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener)
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _translate(self, raw: bytes, listener: str) -> Translation:
+        setting = self._service.tables.setting(listener, read_header(raw))
+        try:
+            return translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+        except Exception as error:
+            error.mapping_version = setting.mappings.version  # type: ignore[attr-defined]
+            raise
 
 
 async def undelivered(worker: Worker, id: str, within: float) -> Reason | None:

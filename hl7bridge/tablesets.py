@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
+from typing import Any
 
 from hl7bridge import zone
 from hl7bridge.admission import Events, events_of, sender_of
@@ -55,6 +56,7 @@ class TableSets:
 
     def __init__(self, config: Config, source: Callable[[Folders], Mappings] | None = None) -> None:
         """Loads and compiles; takes seconds. `source`: in place of the configuration's folders. Raises TablesError."""
+        self._config = Config(listeners=config.listeners, mappings=config.mappings)
         self.sets = {folders: source(folders) if source else load(config, folders) for folders in wanted(config)}
         self.general = Setting(self.sets[config.mappings.overlays], None, None)
         self._listeners = {listener.name: listener for listener in config.listeners}
@@ -63,6 +65,10 @@ class TableSets:
             for listener in config.listeners
             for sender in (None, *listener.senders)
         }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process: the same tables for the same listeners."""
+        return _again, (self._config, self.sets)
 
     @property
     def version(self) -> str:
@@ -90,6 +96,10 @@ class TableSets:
         return self._settings[listener, sender_of(header, place)] if place is not None else self.general
 
 
+def _again(config: Config, sets: dict[Folders, Mappings]) -> TableSets:
+    return TableSets(config, sets.__getitem__)
+
+
 def _setting(mappings: Mappings, listener: Listener, sender: Sender | None) -> Setting:
     name = (sender.timezone if sender else None) or listener.timezone
     charset = (sender.charset_fallback if sender else None) or listener.charset_fallback
@@ -101,11 +111,14 @@ class InService:
 
     def __init__(self, tables: TableSets) -> None:
         self.tables = tables
+        self.followers: list[Callable[[TableSets], None]] = []  # told of every swap
         self._events: dict[str, tuple[TableSets, Events]] = {}
 
     def swap(self, tables: TableSets) -> None:
         """From now on every message that asks gets these."""
         self.tables = tables
+        for follow in self.followers:
+            follow(tables)
 
     def events(self, listener: Listener) -> Events:
         """The look-up for admission, always by the tables in service."""

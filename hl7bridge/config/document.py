@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -73,6 +73,8 @@ def _type(annotation: object) -> str:
     bare = shape.plain(annotation)
     if get_origin(bare) is Literal:
         return " \\| ".join(f"`{value}`" for value in get_args(bare))
+    if get_origin(bare) is Union:
+        return " \\| ".join(_type(part) for part in get_args(bare))
     if shape.item(annotation) is not None:
         return "list of texts"
     if shape.is_table(annotation):

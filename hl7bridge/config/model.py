@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
+from pydantic_core import PydanticCustomError
 
 MEBIBYTE = 1024 * 1024
+MOST_WORKERS = 64
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -168,6 +170,28 @@ class Mappings(Section):
     """Site decisions, as an overlay's options.yaml would `set` them."""
 
 
+def _workers(value: object) -> str | int:
+    """One sentence for both: the errors of a union speak of its parts."""
+    number = str(value)
+    if number == "auto" or (not isinstance(value, bool) and number.isdecimal() and int(number) <= MOST_WORKERS):
+        return number if number == "auto" else int(number)
+    raise PydanticCustomError("workers", f"must be auto or a whole number from 0 to {MOST_WORKERS}")
+
+
+Workers = Annotated[Literal["auto"] | int, PlainValidator(_workers)]
+
+
+class Translate(Section):
+    """Where messages are translated."""
+
+    workers: Workers = "auto"
+    """Processes that translate, each with its own copy of the tables (70 MB and more); `auto`: one for each core, at
+    most 8; 0: in threads of the daemon, which answers senders more slowly then."""
+    timeout: Seconds = 60.0
+    """A message whose translation takes this many seconds is a dead letter (internal-error); its process is replaced.
+    Not with `workers: 0`."""
+
+
 class Observe(Section):
     """Health, metrics and logs."""
 
@@ -190,6 +214,7 @@ class Config(Section):
     retry: Retry = Retry()
     dead_letters: DeadLetters = DeadLetters()
     mappings: Mappings = Mappings()
+    translate: Translate = Translate()
     observe: Observe = Observe()
     drain_timeout: Seconds = 30.0
     """On SIGTERM, seconds given to answers and deliveries under way before the process ends."""

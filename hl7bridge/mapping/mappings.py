@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import tzinfo
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hl7bridge import reasons, zone
 from hl7bridge.errors import PeerError
@@ -43,6 +44,10 @@ class Mappings:
     def __repr__(self) -> str:
         return f"<Mappings {self.version}: {len(self._plans)} events>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, it is compiled again there: what is compiled are functions."""
+        return _again, (self.tables,)
+
     @property
     def events(self) -> frozenset[tuple[str, str]]:
         return frozenset(self._plans)
@@ -60,6 +65,10 @@ class Mappings:
         if not any(code == header.message_code for code, _ in self._plans):
             raise PeerError(reasons.UNSUPPORTED_TYPE, location="MSH^1^9^1^1")
         raise PeerError(reasons.UNSUPPORTED_EVENT, location="MSH^1^9^1^2")
+
+
+def _again(tables: TableSet) -> Mappings:
+    return Mappings(tables, model())
 
 
 def _plans(tables: TableSet, compiler: Compiler) -> dict[tuple[str, str], MessagePlan]:

@@ -4,7 +4,7 @@
 small interfaces to the rest.
 """
 
-from hl7bridge.worker.seams import Clock, Observer, Settled, SystemClock, Translate, Translation
+from hl7bridge.worker.seams import Clock, Observer, Settled, SystemClock, Translate, Translation, Translator
 from hl7bridge.worker.worker import Worker
 
-__all__ = ["Clock", "Observer", "Settled", "SystemClock", "Translate", "Translation", "Worker"]
+__all__ = ["Clock", "Observer", "Settled", "SystemClock", "Translate", "Translation", "Translator", "Worker"]

@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from hl7bridge.journal.protocol import Entry, State
+
+TRANSLATORS = 2  # threads; they share one interpreter, so more would only wait for each other
 
 
 class Translation(Protocol):
@@ -29,6 +33,32 @@ class Translation(Protocol):
 
 # raises MessageError where the message or the tables are at fault; what it raises may carry a `mapping_version`
 Translate = Callable[[Entry], Translation]
+
+
+class Translator(ABC):
+    """Translates off the event loop, several messages at once."""
+
+    @abstractmethod
+    async def translate(self, entry: Entry) -> Translation:
+        """Raises what a Translate raises; BrokenExecutor where that is no message's fault."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Nothing more will come."""
+
+
+class Threads(Translator):
+    """In threads of this process, or of an executor that somebody else closes."""
+
+    def __init__(self, translate: Translate, executor: Executor | None = None) -> None:
+        self._translate, self._lent = translate, executor is not None
+        self._executor = executor or ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
+
+    async def translate(self, entry: Entry) -> Translation:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, entry)
+
+    def close(self) -> None:
+        if not self._lent:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 @dataclass(frozen=True, slots=True)

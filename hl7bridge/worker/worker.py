@@ -9,7 +9,8 @@ What holds and why:
   stays undelivered and is tried again.
 - One message's failure is that message's: any exception of the translator makes it a dead letter (internal-error), any
   exception of the journal or the disk makes it wait. Nothing ends the loop but `drain`.
-- Translation runs in an executor, so that a slow message holds up no ACK; give a process pool to use more cores.
+- Translation runs beside the event loop, so that a slow message holds up no ACK: in threads, or where the Translator
+  does it (hl7bridge.translators: in processes).
 - No busy polling: `wake`, a finished message, the next due time, the circuit's next probe and a look once a second for
   what another process replayed end a rest.
 - Order is `delivery.lanes`, pauses and the circuit are `delivery.retry`, answers are `delivery.outcome`, what comes
@@ -22,7 +23,7 @@ import asyncio
 import random
 import traceback
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor
 from pathlib import PurePath
 
 from hl7bridge import reasons
@@ -46,22 +47,22 @@ from hl7bridge.errors import JournalError, JournalRefusal, MessageError
 from hl7bridge.journal.protocol import Change, Entry, Journal, State
 from hl7bridge.worker.backlog import POLL, Backlog
 from hl7bridge.worker.letterbox import Letterbox
-from hl7bridge.worker.seams import Clock, Observer, Settled, SystemClock, Translate, Translation
+from hl7bridge.worker.seams import Clock, Observer, Settled, SystemClock, Threads, Translate, Translation, Translator
 
-TRANSLATORS = 2  # threads; they share one interpreter, so more would only wait for each other
 JOURNAL_PAUSE = (0.1, 5.0)  # seconds between tries to write a change the journal refused: from, to
 
 
 class Worker:
     """Delivers what the journal holds until drained. One per journal, used in one event loop.
 
-    `translate` must be safe to call in `executor`'s workers. `chance` gives numbers in [0, 1) for the jitter.
+    `translate`: a Translator, or a function that is safe to call in `executor`'s workers.
+    `chance` gives numbers in [0, 1) for the jitter.
     """
 
     def __init__(
         self,
         journal: Journal,
-        translate: Translate,
+        translate: Translate | Translator,
         endpoint: Endpoint,
         letters: DeadLetters,
         config: Config,
@@ -71,11 +72,10 @@ class Worker:
         executor: Executor | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._journal, self._translate, self._endpoint, self._letters = journal, translate, endpoint, letters
+        self._journal, self._endpoint, self._letters = journal, endpoint, letters
+        self._translator = translate if isinstance(translate, Translator) else Threads(translate, executor)
         self._clock = clock or SystemClock()
         self._observer = observer or Observer()
-        self._executor = executor or ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
-        self._owns_executor = executor is None
         self._chance = chance
         self._concurrency = config.fhir.concurrency
         self._drain_timeout = config.drain_timeout
@@ -206,8 +206,7 @@ class Worker:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        if self._owns_executor:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+        self._translator.close()
         self._ended.set()
 
     # --- one message ---------------------------------------------------------------------------------------------
@@ -256,9 +255,8 @@ class Worker:
     async def _translated(self, entry: Entry, tries: Tries) -> Translation | None:
         """The bundle; None when the message became a dead letter instead."""
         started = self._clock.monotonic()
-        loop = asyncio.get_running_loop()
         try:
-            translation = await loop.run_in_executor(self._executor, self._translate, entry)
+            translation = await self._translator.translate(entry)
         except MessageError as error:
             await self._die(entry, tries, Dead(error.reason, error.detail), None, _version_of(error))
             return None

@@ -115,6 +115,7 @@ def config(folder: Path, **listener: object) -> Config:
             "journal": {"path": str(folder / "journal"), "min_free_bytes": 0},
             "fhir": {"base_url": f"file:{folder / 'out'}"},
             "dead_letters": {"path": str(folder / "dlq")},
+            "translate": {"workers": 0},
             "drain_timeout": 5,
         }
     )

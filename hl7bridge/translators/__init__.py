@@ -1,0 +1,8 @@
+"""Translation in processes of its own, so that it takes no time from those who listen and answer.
+
+`pool` is the daemon's side, `process` what runs in each process, `wire` what they say to each other.
+"""
+
+from hl7bridge.translators.pool import Pool, count
+
+__all__ = ["Pool", "count"]

@@ -1,0 +1,88 @@
+"""One translating process: reads messages from standard input, writes bundles to standard output, until the pipe ends.
+
+What holds and why:
+- It ends with the daemon, however that ends: the pipe's end ends it between messages, and a thread that waits at a
+  second pipe (the lifeline) ends it in the middle of one. Signals to end are the daemon's alone; these processes ignore
+  them, so that what is in flight comes to its end.
+- It steps back (nice) behind the process that answers the senders.
+- Nothing of a message is ever printed: what goes wrong is told by its class and place.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from pathlib import PurePath
+from types import TracebackType
+from typing import BinaryIO
+
+from hl7bridge.errors import MessageError, PeerError
+from hl7bridge.hl7v2.header import read_header
+from hl7bridge.tablesets import TableSets
+from hl7bridge.translation import translate
+from hl7bridge.translators.wire import LENGTH, Done, Failed, Load, Loaded, Refused, Work, framed
+
+NICENESS = 5  # an answer to a sender comes first
+
+
+def main(lifeline: int) -> None:
+    """Serves until standard input ends. `lifeline`: a pipe whose other end only the daemon holds."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _tell
+    threading.Thread(target=_end_with_the_daemon, args=(lifeline,), daemon=True).start()
+    os.nice(NICENESS)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print must not get between the answers
+    serve(sys.stdin.buffer, answers)
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answers every question, in order."""
+    tables: TableSets | None = None
+    while head := questions.read(LENGTH.size):
+        (length,) = LENGTH.unpack(head)
+        said = pickle.loads(questions.read(length))  # by the daemon, over a pipe of its own
+        if isinstance(said, Load):
+            tables = said.tables
+            answers.write(framed(Loaded(said.number)))
+        elif tables is not None:
+            answers.write(framed(answer(said, tables)))
+        answers.flush()
+
+
+def answer(work: Work, tables: TableSets) -> Done | Refused | Failed:
+    version = ""
+    try:
+        setting = tables.setting(work.listener, read_header(work.raw))
+        version = setting.mappings.version
+        made = translate(work.raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+        issues = {(str(kind), table, source): times for (kind, table, source), times in made.issues.items()}
+        return Done(made.bundle, made.entries, version, issues)
+    except MessageError as error:
+        return Refused(isinstance(error, PeerError), error.reason.code, error.detail, error.location, version)
+    except Exception as error:
+        return Failed(_where(error), version)
+
+
+def _where(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"
+
+
+def _tell(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    sys.stderr.write(f"hl7bridge: a translating process ends: {_where(error)}\n")
+
+
+def _end_with_the_daemon(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""What the daemon and its translating processes say to each other: pickled tuples, each behind its length.
+
+Sans-IO. Both ends are the same program of the same version on the same machine, over pipes nobody else holds.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from typing import Any, NamedTuple
+
+from hl7bridge.tablesets import TableSets
+
+LENGTH = struct.Struct(">Q")
+
+
+class Load(NamedTuple):
+    """Use these tables from now on. Answered with Loaded."""
+
+    number: int
+    tables: TableSets
+
+
+class Work(NamedTuple):
+    """Translate a message as it came in by a listener. Answered with Done, Refused or Failed."""
+
+    raw: bytes
+    listener: str
+
+
+class Loaded(NamedTuple):
+    number: int
+
+
+class Done(NamedTuple):
+    """`issues`: how often, by (kind, table, source)."""
+
+    bundle: bytes
+    entries: int
+    mapping_version: str
+    issues: dict[tuple[str, str, str], int]
+
+
+class Refused(NamedTuple):
+    """A MessageError: `peer` a PeerError, else a TranslationError; `reason` is the reason's code."""
+
+    peer: bool
+    reason: str
+    detail: str
+    location: str | None
+    mapping_version: str
+
+
+class Failed(NamedTuple):
+    """Any other exception: its class and place, never its text."""
+
+    where: str
+    mapping_version: str
+
+
+def framed(said: Any) -> bytes:
+    body = pickle.dumps(said, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(body)) + body
