@@ -45,7 +45,11 @@ TEXTS = {
     "code": (CODE, CODE),
 }
 BY_V2_TYPE = {"DTM": "20240105", "TS": "20240105", "DT": "20240105", "TM": "0900", "NM": "3", "SI": "3"}
-INSTRUCTED = {"CX[RelatedPerson-Mother]#4": "MTH"}  # what an instruction to the implementer comes to
+INSTRUCTED = {
+    "CX[RelatedPerson-Mother]#4": "MTH",
+    "MSH[Provenance-Transformation]#6": "urn:sentinel:policy",
+    "PR1[Procedure]#3": "in-progress",
+}  # what an instruction to the implementer comes to
 FIT = {"DG1-21": "D", "PRT-23": "B"}  # a constant's field whose code matters though the sheet does not say so
 KEY_OF = {5: 4, 6: 4, 8: 4, 11: 10, 12: 10, 13: 10}  # which component of a coded element holds the code
 CODED = ("CE", "CWE", "CNE", "CF")
@@ -77,8 +81,8 @@ class Expectation:
     def _coding(self, value: object) -> bool:
         if not isinstance(value, dict):
             return shown(value) == self.value
-        codings = value.get("coding", [value])
-        return any(c.get("code") == self.value and (not self.system or c.get("system") == self.system) for c in codings)
+        first = (value.get("coding") or [value])[0]  # the translation stands before what was sent
+        return first.get("code") == self.value and (not self.system or first.get("system") == self.system)
 
     def _refers(self, bundle: Bundle) -> bool:
         """A reference of the wanted kind, from or to a resource that holds what the row's segment said."""
@@ -487,7 +491,7 @@ class Maker:
         asks_absence = f"{row.v2_path} not valued" in row.condition
         complex_literal = row.assignment and row.datatype_map and "literal-to-complex" in row.problems
         instructed = row.kind == "datatype" and row.assignment.startswith("/") and row.id not in INSTRUCTED
-        if row.assignment and not complex_literal and not instructed:
+        if (row.assignment or row.id in INSTRUCTED) and not complex_literal and not instructed:
             joined = "+" in row.assignment
             if own.number and not asks_absence and not joined and not made.valued(*own.tuple()):
                 self._companion_value(made, row, own)
@@ -521,6 +525,8 @@ class Maker:
             self._set(made, own, code)
             if primitive and self.type == "boolean":
                 return Expectation(steps, "equals", {"Y": "true", "N": "false"}.get(code, fhir))
+            if primitive and [s.name for s in steps[-2:]] == ["coding", "code"]:
+                return Expectation(steps[:-2], "coding", fhir, system)
             if primitive:
                 return Expectation(steps, "equals", fhir)
             return Expectation(steps, "coding", fhir, system)

@@ -33,6 +33,12 @@ OPTIONS: tuple[tuple[str, Mapping[str, str], Mapping[str, str]], ...] = (
     (r"PV1\[Patient\]#1[89]", {"vip-person": "yes"}, {"vip-person": "no"}),
     (r"ROL\[CareTeam\]#6", {"role-person": "practitioner"}, {"role-person": "patient"}),
     (r"ROL\[CareTeam\]#7", {"role-person": "patient"}, {"role-person": "practitioner"}),
+    (r"PR1\[Procedure\]#3", {"procedure-status": "in-progress"}, {"procedure-status": "completed"}),
+    (
+        r"MSH\[Provenance-Transformation\]#6",
+        {"transformation-policy": "urn:sentinel:policy"},
+        {"transformation-policy": "urn:other"},
+    ),
     # messages
     (r"(ADT_A\d\d|ORU_R01)#5(\.ref\d)?", {"provenance": "yes"}, {"provenance": "no"}),
     (r"(ADT_A(?!11)\d\d#8|ADT_A11#9|ORU_R01#7)(\.ref\d)?", {"software": "derivation"}, {"software": "no"}),

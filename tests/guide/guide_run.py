@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from guide_cases import Attempt, Cases
@@ -62,6 +63,8 @@ class Prover:
         first: tuple[Attempt, str] | None = None
         for attempt in self.cases.attempts(row):
             wrong = self._wrong(attempt)
+            if not wrong and not attempt.alone:
+                wrong = self._passes_by(row, attempt)
             if not wrong:
                 return Outcome(row, "alone" if attempt.alone else "proven", negatives=len(attempt.negatives))
             first = first or (attempt, wrong)
@@ -76,6 +79,17 @@ class Prover:
         if first is None:
             return Outcome(row, "failed", "no message can be made for it")
         return Outcome(row, "failed", first[1])
+
+    def _passes_by(self, row: Row, attempt: Attempt) -> str:
+        """A segment table may do by itself what a data type's row says: the row's own table must have written, too."""
+        file = f"datatypes/{table_name(row.map)}.yaml:"
+        mappings = self.mappings(tuple(sorted(attempt.settings.items())))
+        table = mappings.tables.datatypes.get(table_name(row.map))
+        if row.kind != "datatype" or table is None or mappings.model.is_primitive(table.target):
+            return ""  # of a primitive's table lineage keeps no line: its text is written by the row above
+        lineage = translate(attempt.positive.raw(), mappings).lineage
+        used = any(file in place for line in lineage for place in (line.place, *getattr(line, "above", ())))
+        return "" if used else f"the message passes by the table\n{show(attempt, attempt.positive)}"
 
     def _excuse(self, row: Row) -> tuple[str, str] | None:
         """Where and why the tables say that they do it otherwise, or not at all; a message row speaks for its references."""
@@ -93,7 +107,9 @@ class Prover:
     def _fires(self, row: Row, place: str) -> bool:
         """Whether the row of ours that deviates writes something in any of the messages made for the guide's row."""
         switch = self.switches.get(place, {})
-        for attempt in self.cases.attempts(row):
+        siblings = [r for r in self.guide.maps[row.map] if r.kind == row.kind and r.testable == "yes" and r is not row]
+        others = (a for sibling in siblings[:8] for a in islice(self.cases.attempts(sibling), 2))
+        for attempt in (*self.cases.attempts(row), *others):
             if attempt.alone:
                 return True  # no message reaches the table, so none can show its effect
             mappings = self.mappings(tuple(sorted({**attempt.settings, **switch}.items())))
