@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hl7bridge.fhir.conversion import OWN
 from hl7bridge.fhir.identity import DERIVED_SYSTEM
 from hl7bridge.hl7v2.message import NULL, Message, Segment
 from hl7bridge.mapping.schema import MessageTable, OptionTest, Row, Table, TableSet
@@ -119,7 +120,7 @@ class Elements:
                 self._walk(part, at, None if name == "resource" else around, says_again)
             elif part is not None:
                 mark = self._trace.marks.get(key, around)
-                ours = own or _OWN.fullmatch(at) or (mark is None and (says_again or name == "id"))
+                ours = own or key == OWN or _OWN.fullmatch(at) or (mark is None and (says_again or name == "id"))
                 self.lines.append(Line(at, "", "", "", kind=BRIDGE) if ours else self._line(at, mark))
 
     def _line(self, path: str, mark: Mark | None) -> Line:

@@ -160,6 +160,7 @@ class _Translator:
             hashlib.sha256(self.message.raw).hexdigest(),
             (self.message.header.message_code, self.message.header.trigger_event),
             lambda type: run.count("identity-merged", type, ""),
+            mappings.conversion,
         )
         bundle = layout.bundle(head, layout.entries(roots))
         for gone in run.deletes:

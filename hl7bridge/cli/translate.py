@@ -129,7 +129,7 @@ class _Job:
             return []
         from hl7bridge.fhir.strict import problems
 
-        return problems(result.bundle)
+        return problems(result.bundle, self.mappings.conversion is not None)
 
     def _write(self, name: str, number: int, result: Translation) -> bool:
         bundle = pretty_json(result.bundle) if self.pretty else result.bundle

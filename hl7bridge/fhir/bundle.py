@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from hl7bridge.fhir.conversion import Changes, Conversion
 from hl7bridge.fhir.identity import (
     DERIVED_SYSTEM,
     Identifier,
@@ -37,8 +38,10 @@ class Layout:
         message_key: str,
         event: tuple[str, str],
         merged: Callable[[str], None],
+        conversion: Conversion | None = None,
     ) -> None:
         self._model = model
+        self._conversion = conversion  # to R5; the tables, and all that is decided by them here, speak R4
         self._rules = rules
         self._event = event  # message code and trigger event
         self._merged = merged
@@ -159,6 +162,8 @@ class Layout:
             self.copies[id(body)] = id(resource.body)
             for holder in self._holders[id(resource)]:
                 holder["reference"] = self.targets[id(holder)].full_url
+            if self._conversion is not None:
+                body = self._converted(self._conversion, resource, body)
             self.positions[resource.full_url] = resource.position
             request = self._request(resource.type, identifier, way)
             entry = {"fullUrl": resource.full_url, "resource": body, "request": request}
@@ -167,6 +172,15 @@ class Layout:
                 written.append(self._patch(resource, identifier, body))
                 entry["resource"] = self._to_be_patched(body)
         return {"resourceType": "Bundle", **head, "type": "transaction", "entry": written}
+
+    def _converted(self, conversion: Conversion, resource: Resource, body: Body) -> Body:
+        made = conversion.resource(body, Changes(self.copies, self.moves, self._leads_to))
+        del self.copies[id(body)]  # it is no part of the bundle
+        return made
+
+    def _leads_to(self, holder: Body) -> str:
+        target = self.targets.get(id(holder))
+        return target.type if target is not None else ""
 
     def _add_identifier(self, type: str, body: Body, identifier: Identifier) -> None:
         element = self._model.element(type, "identifier")
@@ -195,8 +209,13 @@ class Layout:
 
     def _patch(self, resource: Resource, identifier: Identifier, body: Body) -> Body:
         """Behind the entry that creates what is not there yet: the one that changes what is."""
-        patch = Patch(self._model, resource.type, self._keys(resource.type))
-        operations = patch.parameters(body, [*resource.erased, *self._undone(resource)], resource.fillers)
+        model, erased, fillers = self._model, [*resource.erased, *self._undone(resource)], resource.fillers
+        if self._conversion is not None:
+            model = self._conversion.model
+            erased = [self._conversion.erasure(resource.type, erasure) for erasure in erased]
+            fillers = self._conversion.fillers(resource.type, fillers)
+        patch = Patch(model, resource.type, self._keys(resource.type))
+        operations = patch.parameters(body, erased, fillers)
         own = Identifier(f"{identifier.key}~patch", "", True).uuid  # an entry with a resource has a url of its own
         request = {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}
         return {"fullUrl": f"urn:uuid:{own}", "resource": operations, "request": request}

@@ -27,6 +27,7 @@ _TOLD = (
     "gender",
     "effective",
     "period",
+    "actualPeriod",
 )
 _QUANTITY = ("comparator", "value", "unit")
 

@@ -1,8 +1,8 @@
-"""The FHIR R4 model as data: which elements a type has, of what type, how often, with which codes and targets.
+"""The FHIR model as data: which elements a type has, of what type, how often, with which codes and targets.
 
-Sans-IO but for reading `r4.json` beside this file once (model_build.py writes it from fhir.resources, which is too slow
-to import at start). The checker judges the tables by it, the compiler chooses conversions by it, the bundle checks
-required elements by it. Nothing here changes after loading.
+R4, and R5 for what goes out in it. Sans-IO but for reading `r4.json` and `r5.json` beside this file once, which
+model_build.py and r5_build.py write from sources too slow to read at start. The checker judges the tables by it, the
+compiler chooses conversions by it, the bundle checks required elements by it. Nothing here changes after loading.
 
 A type path is a type (`Patient`, `HumanName`, `Extension`) or a backbone element's path (`Patient.contact`). An element
 defined by reference to another (`Bundle.entry.link`) has that one's path as its type (`Bundle.link`).
@@ -50,7 +50,7 @@ class Element:
 
 
 class Model:
-    """The types of FHIR R4. Immutable; elements are made from the data when a type is first asked for."""
+    """The types of one version of FHIR. Immutable; elements are made from the data when a type is first asked for."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._primitives: frozenset[str] = frozenset(data["primitives"])
@@ -109,6 +109,11 @@ class Model:
                 return True
             type_path = self._types[type_path]["base"] if type_path in self._types else ""
         return False
+
+    @property
+    def types(self) -> Mapping[str, Any]:
+        """All types and backbone elements by path, as the data have them."""
+        return self._types
 
     @cached_property
     def resources(self) -> frozenset[str]:
@@ -172,3 +177,9 @@ def closest(wrong: str, known: Mapping[str, Any] | frozenset[str] | list[str] | 
 def model() -> Model:
     """The one R4 model, read at first use."""
     return Model(orjson.loads(_FILE.read_bytes()))
+
+
+@cache
+def model_r5() -> Model:
+    """The one R5 model, read at first use (r5_build.py writes it from the official definitions)."""
+    return Model(orjson.loads(_FILE.with_name("r5.json").read_bytes()))

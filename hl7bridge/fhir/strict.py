@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 
-def problems(bundle: bytes) -> list[str]:
-    """What fhir.resources' R4B models object to: `path: kind`, without the values."""
-    from fhir.resources.R4B.bundle import Bundle
+def problems(bundle: bytes, r5: bool = False) -> list[str]:
+    """What fhir.resources' models (R4B or R5) object to: `path: kind`, without the values."""
+    bundle_class = _bundle_class(r5)
 
     document: dict[str, Any] = orjson.loads(bundle)
     try:
-        Bundle.model_validate(document)
+        bundle_class.model_validate(document)
     except ValidationError as error:
         return [
             f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False, include_url=False)
         ]
     return []
+
+
+def _bundle_class(r5: bool) -> type[BaseModel]:
+    name = "fhir.resources.bundle" if r5 else "fhir.resources.R4B.bundle"
+    found: type[BaseModel] = import_module(name).Bundle
+    return found

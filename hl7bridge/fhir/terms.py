@@ -16,6 +16,7 @@ from types import MappingProxyType
 import orjson
 
 from hl7bridge.fhir import ucum
+from hl7bridge.fhir.model import Model
 
 _FILE = Path(__file__).with_name("terms.json")
 _NO_CASE = "http://terminology.hl7.org/CodeSystem/v2-"  # only the v2 tables leave the case open
@@ -37,6 +38,15 @@ class Terms:
     def __init__(self, data: Mapping[str, str]) -> None:
         self._data = data
         self._codes: dict[str, frozenset[str]] = {}
+
+    def with_codes_of(self, model: Model) -> Terms:
+        """These and the codes that the required bindings of a model have: R5 gave some systems of R4 more codes."""
+        data = dict(self._data)
+        for type_ in model.types:
+            for element in model.elements(type_).values():
+                if element.system in data and "\t" not in data[element.system]:
+                    data[element.system] = " ".join(dict.fromkeys([*data[element.system].split(), *element.codes]))
+        return Terms(data)
 
     def refuses(self, system: str, code: str) -> bool:
         """Whether the system is one of those known here and has no such code."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hl7bridge.errors import Mistake
-from hl7bridge.fhir.model import model
+from hl7bridge.fhir.model import model, model_r5
 from hl7bridge.mapping.check_messages import MessageCheck
+from hl7bridge.mapping.check_r5 import R5Check
 from hl7bridge.mapping.check_rows import RowCheck
 from hl7bridge.mapping.check_site import SiteCheck
 from hl7bridge.mapping.schema import OptionValue, Place, Table, TableSet
@@ -34,6 +35,7 @@ def check_tables(tables: TableSet, unreadable: Iterable[str] = ()) -> list[Mista
     rows = RowCheck(tables, fhir, mistakes, broken)
     for table in (*tables.segments.values(), *tables.datatypes.values()):
         rows.check(table)
+    R5Check(tables, fhir, model_r5(), mistakes).check()
     messages = MessageCheck(tables, fhir, mistakes, broken)
     messages.check()
     return sorted(set(mistakes.found))

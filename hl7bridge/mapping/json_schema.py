@@ -14,6 +14,7 @@ from hl7bridge.fhir.model import Model
 from hl7bridge.mapping.functions import FUNCTIONS
 from hl7bridge.mapping.read import EXAMPLE_WORDS, ROW_WORDS, TABLE_WORDS
 from hl7bridge.mapping.read_message import MESSAGE_WORDS, SHARED_WORDS, USE_WORDS, WRITES
+from hl7bridge.mapping.read_r5 import MOVE_WORDS, R5_WORDS
 from hl7bridge.mapping.read_site import CODE_WORDS, CODES_WORDS, IDENTITY_WORDS, OPTION_WORDS, OTHERWISE
 from hl7bridge.mapping.schema import TableSet
 
@@ -65,6 +66,7 @@ def schemas(tables: TableSet, model: Model) -> dict[str, Schema]:
         "segments": build.tables(_SEGMENT_KEY),
         "datatypes": build.tables(_DATATYPE_KEY),
         "codes": build.codes(),
+        "r5": build.r5(),
         "options": build.options(),
         "identity": build.identity(),
     }
@@ -164,6 +166,19 @@ class _Builder:
             "codes",
         )
 
+    def r5(self) -> Schema:
+        constants: Schema = {"type": "object", "additionalProperties": _SCALAR}
+        move = self._words(MOVE_WORDS, {**dict.fromkeys(("to", "system", "note"), _SCALAR), "set": constants}, ("to",))
+        words = {
+            "r5": _SCALAR,
+            "note": _SCALAR,
+            "moves": {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, move]}},
+            "codes": {"type": "object", "additionalProperties": constants},
+            "adds": constants,
+            "absent": _TEXTS,
+        }
+        return self._file(R5_WORDS, words, "r5")
+
     def options(self) -> Schema:
         option = self._words(
             OPTION_WORDS,
@@ -229,7 +244,7 @@ def _keyed(value: Schema, key: str) -> Schema:
     return {"type": "object", "propertyNames": {"pattern": key}, "additionalProperties": value}
 
 
-KINDS: tuple[str, ...] = ("messages", "shared", "segments", "datatypes", "codes", "options", "identity")
+KINDS: tuple[str, ...] = ("messages", "shared", "segments", "datatypes", "codes", "r5", "options", "identity")
 
 
 def _mapping_of(words: Mapping[str, Schema], required: tuple[str, ...]) -> Schema:

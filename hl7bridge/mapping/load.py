@@ -16,6 +16,7 @@ from hl7bridge.mapping.check import check_tables
 from hl7bridge.mapping.overlay import overlay_file
 from hl7bridge.mapping.read import TableReader
 from hl7bridge.mapping.read_message import MessageReader
+from hl7bridge.mapping.read_r5 import R5Reader
 from hl7bridge.mapping.read_site import SiteReader
 from hl7bridge.mapping.schema import Option, Place, TableSet
 from hl7bridge.mapping.source import Mistakes, SourceFile, SourceFolder, read_folder, version_of
@@ -59,6 +60,7 @@ def read_tables(
     shared = {t.name: t for t in map(message.shared, _of(files, "shared"))}
     messages = [message.message(f, shared) for f in _of(files, "messages")]
     codes = [site.codes(f) for f in _of(files, "codes")]
+    r5 = [R5Reader(mistakes).table(f) for f in _of(files, "r5")]
     options_file, identity_file = files.get(("", "options")), files.get(("", "identity"))
     options, said = site.options(options_file) if options_file else ({}, {})
     return TableSet(
@@ -71,6 +73,7 @@ def read_tables(
         settings=_settings(options, said, own, mistakes),
         identities=site.identities(identity_file) if identity_file else {},
         shared=shared,
+        r5={t.type: t for t in r5 if t},
     ), mistakes.found
 
 

@@ -14,9 +14,13 @@ from typing import Any
 from hl7bridge import reasons, zone
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.check import Checker
+from hl7bridge.fhir.conversion import Conversion
 from hl7bridge.fhir.form import MESSAGE
-from hl7bridge.fhir.model import Model, model
+from hl7bridge.fhir.invariants import R5 as R5_INVARIANTS
+from hl7bridge.fhir.model import Model, model, model_r5
+from hl7bridge.fhir.terms import terms
 from hl7bridge.hl7v2.header import Header
+from hl7bridge.mapping.check_r5 import FHIR_VERSION, R5
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.load import load_tables
 from hl7bridge.mapping.messages import MessagePlan
@@ -34,7 +38,8 @@ class Mappings:
         self.tables = tables
         self.model = fhir
         self.version = tables.version
-        self.checker = Checker(fhir)
+        self.conversion = conversion_to_r5(tables, fhir) if tables.settings.get(FHIR_VERSION) == R5 else None
+        self.checker = Checker(fhir) if self.conversion is None else checker_of_r5(self.conversion.model)
         self.compiler = Compiler(tables, fhir)
         self.zone: tzinfo = zone.named(tables.settings.get(TIME_ZONE, zone.MACHINE))
         self.as_message = tables.settings.get(BUNDLE_TYPE) == MESSAGE
@@ -79,6 +84,15 @@ def _plans(tables: TableSet, compiler: Compiler) -> dict[tuple[str, str], Messag
         for plan in [MessagePlan(table, compiler)]
         for event in table.events
     }
+
+
+def conversion_to_r5(tables: TableSet, fhir: Model) -> Conversion:
+    """What makes R5 of a finished resource, by the tables in r5/."""
+    return Conversion(fhir, model_r5(), {type_: table.difference for type_, table in tables.r5.items()})
+
+
+def checker_of_r5(fhir: Model) -> Checker:
+    return Checker(fhir, R5_INVARIANTS, terms().with_codes_of(fhir))
 
 
 def load_mappings(*folders: str | Path, shipped: bool = True, settings: Mapping[str, str] | None = None) -> Mappings:

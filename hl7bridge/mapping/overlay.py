@@ -1,7 +1,8 @@
 """Lays a site's folder over the shipped one: on nodes, before they are given meaning, so that each keeps its own place.
 
 The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in
-message tables, the key in shared tables, the code in code tables, the option, the word of a resource type's identity.
+message tables, the key in shared tables, the code in code tables, the option, the word of a resource type's identity,
+the path in the tables for R5.
 An overlay's rows replace all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its
 rows, and vice versa.
 """
@@ -31,6 +32,8 @@ def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
         node = _tables(base.node, over.node, str)
     elif over.folder == "codes":
         node = _words(base.node, over.node, {"map": _by_key, "unmapped": _by_key, "deviations": _by_key})
+    elif over.folder == "r5":
+        node = _words(base.node, over.node, dict.fromkeys(("moves", "codes", "adds"), _by_key))
     elif over.stem == "identity":
         node = _words(base.node, over.node, dict.fromkeys(over.node.entries, _by_key))
     else:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hl7bridge.fhir.conversion import Difference
+
 Otherwise = str  # "keep" | "drop" | "error" | a code
 Fallback = Literal["", "yes", "new"]
 Write = Literal["", "create", "patch", "replace", "delete"]  # "": as identity.yaml says
@@ -379,6 +381,16 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class R5Table:
+    """What differs in one type between R4 and R5. `places`: by word and by path as written (`moves`, `period`)."""
+
+    type: str
+    difference: Difference
+    place: Place
+    places: Mapping[tuple[str, str], Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TableSet:
     """Everything that was loaded, overlays already laid over, checked. `version` is the content hash of all files."""
 
@@ -391,3 +403,4 @@ class TableSet:
     settings: Mapping[str, str]  # option name -> value in force
     identities: Mapping[str, Identity]
     shared: Mapping[str, SharedTable] = field(default_factory=dict)
+    r5: Mapping[str, R5Table] = field(default_factory=dict)

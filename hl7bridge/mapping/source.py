@@ -22,7 +22,7 @@ try:
 except ImportError:  # pragma: no cover  (PyYAML built without libyaml)
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
-FOLDERS = ("messages", "shared", "segments", "datatypes", "codes")
+FOLDERS = ("messages", "shared", "segments", "datatypes", "codes", "r5")
 FILES = ("options", "identity")
 _VERSION_LENGTH = 12  # hex digits: 48 bits tell any two versions of one site's tables apart
 
