@@ -31,6 +31,7 @@ EXIT_INTERRUPTED = 130  # the shell's convention for SIGINT
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("hl7bridge.cli.serve", "serve", "Run the daemon: listen, journal, translate, deliver."),
     "send": ("hl7bridge.cli.send", "send", "Send HL7 files over MLLP and check each answer."),
+    "torture": ("hl7bridge.cli.torture", "torture", "Try how an MLLP receiver bears faults."),
     "translate": ("hl7bridge.cli.translate", "command", "Turn HL7 files into FHIR bundles, without a daemon."),
     "explain": ("hl7bridge.cli.explain", "command", "Where each element came from, where each field went."),
     "diff": ("hl7bridge.cli.diff", "diff", "Show what a change of the tables does to real traffic."),

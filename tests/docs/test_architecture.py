@@ -39,6 +39,7 @@ SANS_IO = [
     "fhir/resource",
     "journal/protocol",
     *(f"guide/{p.stem}" for p in sorted((CODE / "guide").glob("*.py")) if p.stem != "sheet"),
+    *(f"torture/{p.stem}" for p in sorted((CODE / "torture").glob("*.py")) if p.stem not in ("report", "runner")),
     *(f"hl7v2/{p.stem}" for p in sorted((CODE / "hl7v2").glob("*.py")) if not p.stem.startswith("definitions")),
     *(
         f"mapping/{p.stem}"
@@ -113,7 +114,7 @@ def test_a_sans_io_module_imports_no_io(name: str) -> None:
 
 def test_the_sans_io_modules_are_named_in_the_document() -> None:
     for name in SANS_IO:
-        if not name.startswith(("guide/", "hl7v2/", "mapping/")):
+        if not name.startswith(("guide/", "hl7v2/", "mapping/", "torture/")):
             assert f"`{name}`" in DOCUMENT, name
 
 

@@ -1,0 +1,8 @@
+"""The helpers of the intake's tests serve here too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "intake"))
