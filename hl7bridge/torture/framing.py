@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hl7bridge.mllp.framing import FS, frame
 from hl7bridge.torture.case import Await, Case, Close, Finish, Listen, Pause, Plan, Send, Step, case
-from hl7bridge.torture.judge import DIFFERS, PASS, block, cut_off, not_before, or_ended, taken, unanswered
+from hl7bridge.torture.judge import DIFFERS, PASS, block, code_of, cut_off, not_before, or_ended, taken, unanswered
 from hl7bridge.torture.maker import Maker
 
 _FS = bytes([FS])
@@ -35,7 +35,7 @@ def _in_pieces(pieces: list[bytes], control_id: bytes, pause: float = 1.0) -> Pl
 )
 def plain(make: Maker) -> Plan:
     one = make.id()
-    return Plan((Send(frame(make.message(one))), Await()), taken(one, negative=DIFFERS))
+    return Plan((Send(frame(make.message(one))), Await()), code_of(one, AA=PASS, AE=DIFFERS, AR=DIFFERS))
 
 
 @case(
