@@ -7,6 +7,7 @@ other, and the pictures of the terminal.
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shlex
 import sys
@@ -210,7 +211,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/cli.md": commands_document,
 }
 
-PAGES = ("docs/tutorial.md",)  # their blocks are run as a reader would
+PAGES = ("docs/tutorial.md", "docs/mapping-guide.md", "docs/comparison.md")  # their blocks are run as a reader would
 
 
 def page(name: str) -> tuple[str, dict[str, str]]:
@@ -218,10 +219,29 @@ def page(name: str) -> tuple[str, dict[str, str]]:
     return pages.made_anew((ROOT / name).read_text("utf-8"), ROOT / "samples")
 
 
+def options_document() -> str:
+    """docs/options.md: what the standard leaves to a site."""
+    rows = "".join(
+        f"| `{name}` | {one.says} | `{one.default}` | {' '.join(f'`{v}`' for v in one.values) or 'any text'} |\n"
+        for name, one in sorted(load_tables().options.items())
+    )
+    return f"""# Options
+
+Made by `make docs` from `mappings/options.yaml`; a test keeps it so. What the standard leaves to a site. Set them in
+your folder's `options.yaml`, `set: {{ssn-country: other}}`, or try one:
+`hl7bridge translate message.hl7 --set ssn-country=other`.
+Which rows ask for an option: `hl7bridge mappings show PID-19` says so in the column HOW.
+
+| option | decides | default | may be |
+|---|---|---|---|
+{rows}"""
+
+
 MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
     "docs/reasons.md": reasons_document,
     "samples/README.md": samples_document,
     "docs/workbench.md": workbench_document,
+    "docs/options.md": options_document,
 }
 
 
@@ -236,11 +256,25 @@ def readme() -> str:
     )
 
 
+def conformance(text: str) -> str:
+    """README.md with what `mappings conformance` prints, where the guide's rows are at hand."""
+    corpus = Path(os.environ.get("HL7BRIDGE_CORPUS", ROOT.parent / "shared" / "corpus"))
+    if not (corpus.parent / "ig" / "ig_rows.csv").exists():
+        return text
+    shown = CliRunner().invoke(cli, ["mappings", "conformance", "--ig", str(corpus.parent / "ig")]).stdout
+    table = shown.partition("\n\nwrong in R4")[0]
+    return re.sub(
+        r"(\$ hl7bridge mappings conformance --ig guide \| head 15\n)[^`]*", lambda m: f"{m[1]}{table}\n", text
+    )
+
+
 def main() -> None:
     for name, make in {**DOCUMENTS, **MORE}.items():
         (ROOT / name).write_text(make(), "utf-8")
         sys.stdout.write(f"wrote {name}\n")
     (ROOT / "README.md").write_text(readme(), "utf-8")
+    if "--all" in sys.argv:
+        (ROOT / "README.md").write_text(conformance(readme()), "utf-8")
     for name in PAGES if "--all" in sys.argv else ():
         text, pictures = page(name)
         (ROOT / name).write_text(text, "utf-8")

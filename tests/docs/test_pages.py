@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/tutorial.md"])
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/mapping-guide.md", "docs/comparison.md"])
 def test_a_page_shows_what_its_commands_print(generator: ModuleType, name: str) -> None:
     assert name in generator.PAGES
     shown = (ROOT / name).read_text("utf-8")
@@ -53,3 +54,11 @@ def test_times_and_versions_are_what_may_differ(generator: ModuleType) -> None:
     assert steady(one) == steady(other)
     assert steady("north/segments/PID-Patient.yaml:5 ROW") != steady("north/segments/PID-Patient.yaml:6 ROW")
     assert steady("changed  Patient.gender  2") != steady("changed  Patient.gender  3")
+
+
+def test_the_readme_shows_the_conformance_that_the_command_prints(generator: ModuleType) -> None:
+    corpus = Path(os.environ.get("HL7BRIDGE_CORPUS", ROOT.parent / "shared" / "corpus"))
+    if not (corpus.parent / "ig").is_dir():
+        pytest.skip("the guide's rows are not at hand")
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert "undecided" in text and generator.conformance(text) == text, "run `make docs`"

@@ -32,7 +32,7 @@ def test_each_sample_gives_the_bundle_that_stands_beside_it(generator: ModuleTyp
     assert not differing, "run `make docs`, and look at what changed in samples/expected"
 
 
-@pytest.mark.parametrize("name", ["docs/reasons.md", "samples/README.md", "docs/workbench.md"])
+@pytest.mark.parametrize("name", ["docs/reasons.md", "samples/README.md", "docs/workbench.md", "docs/options.md"])
 def test_a_table_made_from_the_code_is_up_to_date(generator: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text("utf-8") == generator.MORE[name](), "run `make docs`"
 
