@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
-WIDTH = 172  # letters; a picture whose lines are all shorter is as wide as they need
+WIDTH = 212  # letters; a picture whose lines are all shorter is as wide as they need
 _LETTER, _LINE, _BORDER, _BAR = 8, 18, 16, 34  # in units of the picture, of which the font has 13.3
 _INK, _PAPER, _DIM = "#d8dee9", "#1e2430", "#8792a5"
 _COLOURS = {"31": "#ff7b85", "32": "#8fd18b", "33": "#e6c07b", "34": "#7fb2f0", "35": "#d3a0e8", "36": "#79cdd6"}

@@ -288,8 +288,9 @@ def _tell(before: Revision, after: Revision, result: Result, took: float, values
     for which, tables in (("old", before), ("new", after)):
         version = f"version {tables.tables.version}"
         click.echo(f"{which}: {version if tables.name == version else f'{tables.name}, {version}'}")
+    messages_ = f"{result.messages:,} message{'s' * (result.messages != 1)}"
     click.echo(
-        f"{result.messages:,} messages in {took:.1f} s: {result.differ:,} differ, {result.same:,} same,"
+        f"{messages_} in {took:.1f} s: {result.differ:,} differ, {result.same:,} same,"
         f" {result.skipped:,} skipped (no change can touch them)"
         + (f", {result.refused:,} translated by neither" if result.refused else "")
     )

@@ -145,25 +145,3 @@ def _listed(events: str) -> Iterator[str]:
     """`A01 A03-A05` one by one."""
     for first, _, last in (part.partition("-") for part in events.split()):
         yield from (f"{first[0]}{n:02}" for n in range(int(first[1:]), int((last or first)[1:]) + 1))
-
-
-def test_what_the_guide_shows_of_the_samples_is_what_they_give() -> None:
-    guide = (ROOT / "docs" / "mapping-guide.md").read_text("utf-8")
-    raw = (ROOT / "samples" / "adt_a09_depart_z_segment.hl7").read_bytes()
-    entries = translate(raw, load_mappings(ROOT / "samples" / "site")).resource["entry"]
-    (visit,) = (entry["resource"] for entry in entries if entry["resource"]["resourceType"] == "Encounter")
-    (shown,) = re.findall(r'^(\{"specialArrangement.*\})$', guide, re.MULTILINE)
-    assert json.loads(shown) == visit["hospitalization"]
-
-
-def test_the_code_that_the_guide_adds_becomes_what_it_shows(tmp_path: Path) -> None:
-    guide = (ROOT / "docs" / "mapping-guide.md").read_text("utf-8")
-    before, after = map(json.loads, re.findall(r'^(\{"coding".*\})$', guide, re.MULTILINE))
-    (table,) = re.findall(r"```yaml\n(codes: HospitalService\n.*?)```", guide, re.DOTALL)
-    (tmp_path / "codes").mkdir()
-    (tmp_path / "codes" / "HospitalService.yaml").write_text(table, "utf-8")
-    raw = (ROOT / "samples" / "adt_a05_preadmit.hl7").read_bytes()
-    for mappings, shown in ((load_mappings(), before), (load_mappings(tmp_path), after)):
-        entries = translate(raw, mappings).resource["entry"]
-        (visit,) = (entry["resource"] for entry in entries if entry["resource"]["resourceType"] == "Encounter")
-        assert visit["serviceType"] == shown
