@@ -276,6 +276,8 @@ class _Wire(asyncio.Protocol):
 
     def close(self, reset: bool) -> None:
         self._closing = True
+        if self.gone:
+            return
         if reset:
             _linger_not(self._transport)
             self._transport.abort()
