@@ -26,6 +26,8 @@ from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import Patch, erase
 from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
 
+NESTED = (dict, list)  # made once: `dict | list` would be made for every element
+
 
 class Layout:
     """One bundle being laid out."""
@@ -257,7 +259,8 @@ def _delete(type: str, identifier: Identifier) -> Body:
 def in_order(resource: Resource, model: Model) -> Body:
     """The body with its elements in the specification's order, so that people find them where they expect them."""
     order = model.positions(resource.type)
-    names = sorted(resource.body, key=lambda name: (order.get(name.lstrip("_"), len(order)), name[0] == "_"))
+    last = len(order)
+    names = sorted(resource.body, key=lambda name: order.get(name, last))
     return {"resourceType": resource.type, **{name: resource.body[name] for name in names}}
 
 
@@ -267,11 +270,11 @@ def collect(value: Any, targets: Mapping[int, Resource], into: list[Body]) -> No
         if id(value) in targets:
             into.append(value)
         for part in value.values():
-            if isinstance(part, dict | list):
+            if isinstance(part, NESTED):
                 collect(part, targets, into)
     else:
         for part in value:
-            if isinstance(part, dict | list):
+            if isinstance(part, NESTED):
                 collect(part, targets, into)
 
 
@@ -284,10 +287,10 @@ def prune(body: Body, targets: Mapping[int, Resource], references: Sequence[Refe
 def _prune(value: Any) -> bool:
     """True when nothing is left."""
     if isinstance(value, dict):
-        for name in [n for n, part in value.items() if isinstance(part, dict | list) and _prune(part)]:
+        for name in [n for n, part in value.items() if isinstance(part, NESTED) and _prune(part)]:
             del value[name]
         return not value
-    value[:] = [part for part in value if not (isinstance(part, dict | list) and _prune(part))]
+    value[:] = [part for part in value if not (isinstance(part, NESTED) and _prune(part))]
     return not value
 
 

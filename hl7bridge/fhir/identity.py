@@ -21,6 +21,7 @@ NAMESPACE = uuid.UUID(
     "6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91"
 )  # ours, chosen once: changing it would orphan every derived key
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
+_DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
 
 class Rule(Protocol):
@@ -61,7 +62,7 @@ class Identifier:
     def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
         self.key = key
         self.uuid = str(uuid.uuid5(NAMESPACE, key))
-        self.search = search or f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C{self.uuid}"
+        self.search = search or f"{_DERIVED_SEARCH}{self.uuid}"
         self.derived = derived
         self.of_message = of_message
 

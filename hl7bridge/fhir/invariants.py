@@ -42,7 +42,12 @@ def _either(name: str, other: str) -> Callable[[Body], bool]:
 def _valued(body: Body, stem: str) -> bool:
     """Whether a choice element is there, with a value or with what stands in its place: valueString, _valueString."""
     size = len(stem)
-    return any(name[:size] == stem and name[size : size + 1].isupper() for name in (n.lstrip("_") for n in body))
+    for name in body:
+        if stem in name:
+            bare = name.lstrip("_")
+            if bare[:size] == stem and bare[size : size + 1].isupper():
+                return True
+    return False
 
 
 def _extension(body: Body) -> bool:

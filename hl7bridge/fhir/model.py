@@ -66,10 +66,15 @@ class Model:
         return found
 
     def positions(self, type_path: str) -> Mapping[str, int]:
-        """The place of each element in the specification's order."""
+        """The place of each element in the specification's order; `_birthDate` comes right behind birthDate."""
         found = self._positions.get(type_path)
         if found is None:
-            found = self._positions[type_path] = {name: place for place, name in enumerate(self.elements(type_path))}
+            found = self._positions[type_path] = {
+                name: place
+                for place, name in enumerate(
+                    n for element in self.elements(type_path) for n in (element, f"_{element}")
+                )
+            }
         return found
 
     def element(self, type_path: str, name: str) -> Element | None:

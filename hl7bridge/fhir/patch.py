@@ -48,7 +48,11 @@ class Patch:
             element = self._model.element(self._type, name)
             if element is not None and name not in UNTOUCHED and (name,) not in fillers:
                 self._element(element, body)
-        deletes = [_operation("delete", path) for path, times in self._deletes.items() for _ in range(times)]
+        deletes = [
+            operation
+            for path, times in self._deletes.items()
+            for operation in [_operation("delete", path)] * times  # the same one: it is checked once
+        ]
         return {"resourceType": "Parameters", "parameter": [*deletes, *self._writes]}
 
     def _erase(self, erasure: Erasure) -> None:

@@ -85,7 +85,7 @@ class Plans:
                 else:
                     return f".{' or '.join(names)}: is required and no row gave it"
             for stem, several in choices:
-                if len(several & body.keys()) > 1:
+                if not several.isdisjoint(body) and len(several & body.keys()) > 1:
                     return f".{stem}[x]: has more than one value"
             for text, holds in invariants:
                 if not holds(body):
@@ -197,10 +197,14 @@ def _many(one: Check) -> Check:
             return ": is one value where FHIR has a list"
         if not value:
             return ": is an empty list"
+        before = None
         for index, part in enumerate(value):
+            if part is before and part is not None:  # the very same: a patch deletes twenty times
+                continue
             problem = one(part, known)
             if problem is not None:
                 return f"[{index}]{problem}"
+            before = part
         return None
 
     return many

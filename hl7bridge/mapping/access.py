@@ -152,9 +152,18 @@ def tester(condition: Condition, table: Table, own: int) -> Test:
     if isinstance(condition, Measure):
         return _measure(condition, table, own)
     tests = [tester(part, table, own) for part in condition.parts]
-    if isinstance(condition, All):
-        return lambda ctx: all(test(ctx) for test in tests)
-    return lambda ctx: any(test(ctx) for test in tests)
+    return _joined(tests, isinstance(condition, All))
+
+
+def _joined(tests: list[Test], every: bool) -> Test:
+    """`and` or `or` of all: pairs of functions, which cost less than a loop."""
+    first, *rest = tests
+    if not rest:
+        return first
+    others = _joined(rest, every)
+    if every:
+        return lambda ctx: first(ctx) and others(ctx)
+    return lambda ctx: first(ctx) or others(ctx)
 
 
 def _compare(condition: Compare, table: Table, own: int) -> Test:

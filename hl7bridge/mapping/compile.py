@@ -117,12 +117,12 @@ class SegmentTable:
                 for apply in field.absent:
                     apply(ctx)
             elif not separator or separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
-                ctx.text = raw
+                ctx.text, ctx.valued = raw, run.valued(raw)
                 for apply in field.rows:
                     apply(ctx)
             else:
                 for rep, text in enumerate(raw.split(separator)):
-                    ctx.text, ctx.rep = text, rep
+                    ctx.text, ctx.rep, ctx.valued = text, rep, run.valued(text)
                     if text or rep == 0:
                         for apply in field.rows:
                             apply(ctx)
@@ -150,11 +150,15 @@ class DatatypeTable:
         ctx = self._context(parent, raw, level, target, resource, strict)
         parts = ctx.parts
         count = len(parts)
+        valued = parent.run.valued
         for field in self.fields:
             number = field.number
             ctx.index = number
             part = (parts[number - 1] if number <= count else "") if number else raw
-            rows = field.rows if part and part != NULL else field.absent
+            if part and part != NULL:
+                rows, ctx.valued = field.rows, valued(part)
+            else:
+                rows = field.absent
             for apply in rows:
                 apply(ctx)
         return ctx.others

@@ -71,6 +71,10 @@ class RowCompiler:
             condition = _where_nothing_stands(row, condition)
         if not row.source.parts or asks_for_absence(row):
             return condition or (lambda ctx: True)
+        if row.source.parts == (self.own,):
+            if condition is None:
+                return lambda ctx: ctx.valued
+            return lambda ctx: ctx.valued and condition(ctx)
         raw = getter(row.source, self.table, self.own).raw
         if condition is None:
             return lambda ctx: ctx.run.valued(raw(ctx))

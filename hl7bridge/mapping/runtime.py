@@ -82,7 +82,7 @@ class Run:
 
     def valued(self, raw: str) -> bool:
         """Populated: neither empty, nor only separators and blanks, nor the HL7 null `""`."""
-        return bool(raw) and raw != NULL and bool(raw.strip(self.blank))
+        return bool(raw) and raw != NULL and (raw[0] not in self.blank or bool(raw.strip(self.blank)))
 
     def split(self, raw: str, level: int) -> list[str]:
         """Parts of a value: level 0 a field repetition into components, 1 a component into subcomponents, 2 a leaf."""
@@ -91,9 +91,11 @@ class Run:
 
     def leaf(self, raw: str, level: int) -> str:
         """The first subcomponent of the first component, escapes resolved; "" when not valued."""
-        for separator in self.separators[level:]:
-            if separator:
-                raw = raw.partition(separator)[0]
+        component, subcomponent = self.separators
+        if level < 1 and component and component in raw:
+            raw = raw.partition(component)[0]
+        if level < 2 and subcomponent and subcomponent in raw:
+            raw = raw.partition(subcomponent)[0]
         if not raw or raw == NULL:
             return ""
         return self.text(raw).strip()
@@ -127,6 +129,7 @@ class Context:
         "strict",
         "target",
         "text",
+        "valued",
     )
 
     def __init__(
@@ -152,6 +155,7 @@ class Context:
         self.level = level
         self.rep = 0
         self.index = 0  # the field or component whose rows are being applied
+        self.valued = False  # whether the repetition or component at hand is, worked out once for all its rows
         self.parent = parent
         self.strict = strict
         self.slots: dict[tuple[int, str, str, int], Any] = {}
