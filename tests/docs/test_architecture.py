@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -122,3 +123,12 @@ def test_the_sans_io_modules_are_named_in_the_document() -> None:
 def test_a_second_opinion_is_imported_only_where_it_is_allowed(package: str) -> None:
     users = {name for name, tree in modules() if any(full.split(".")[0] == package for full in imported(tree))}
     assert users <= ONLY_IN[package]
+
+
+def test_every_room_and_every_folder_of_tables_is_installed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = set(setup["options"]["packages"].split())
+    rooms = {"hl7bridge", *(f"hl7bridge.{file.parent.name}" for file in CODE.glob("*/__init__.py"))}
+    tables = {"hl7bridge.tables", *(f"hl7bridge.tables.{d.name}" for d in (ROOT / "mappings").iterdir() if d.is_dir())}
+    assert named == rooms | tables
