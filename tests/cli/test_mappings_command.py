@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -29,16 +30,16 @@ def test_good_tables_are_counted() -> None:
     result = run("check", "--alone", GOOD)
     assert result.exit_code == 0
     assert "ok: 15 tables, 41 rows, 8 codes, 3 examples, version " in result.stdout
-    assert "good/options.yaml:3: note: no row asks for the option 'assigner'" in result.stdout
+    assert "good/options.yaml:3:1: note: no row asks for the option 'assigner'" in result.stdout
 
 
 def test_mistakes_are_all_named_and_the_exit_code_is_3() -> None:
     result = run("check", "--alone", GOOD, BAD / "unknown_tables")
     assert result.exit_code == 3
-    assert result.stderr.splitlines() == [
-        *(BAD / "unknown_tables" / "expected.txt").read_text().splitlines(),
-        "2 mistakes: the tables are not used",
-    ]
+    *mistakes, last = result.stderr.splitlines()
+    without_column = [re.sub(r"^([^:]+:\d+):\d+:", r"\1:", mistake) for mistake in mistakes]
+    assert without_column == (BAD / "unknown_tables" / "expected.txt").read_text().splitlines()
+    assert without_column != mistakes and last == "2 mistakes: the tables are not used"
 
 
 def test_mistakes_as_json_have_their_column() -> None:

@@ -75,7 +75,8 @@ def test_the_list_is_filtered(config: Config, ids: list[str]) -> None:
 
     (row,) = found("--state", "waiting")
     assert row["id"] == ids[1] and row["reason"] == "endpoint-rejected" and SENTINEL not in str(row)
-    assert list(row) == ["id", "received", "listener", "type", "control_id", "state", "attempts", "reason"]
+    columns = ["id", "received", "listener", "type", "control_id", "state", "attempts", "reason", "mapping_version"]
+    assert list(row) == columns
     assert len(found("--state", "waiting", "--state", "received")) == 4
     assert len(found("--type", "ORU^R01", "--listener", "lab")) == 1
     assert len(found("--control-id", "2")) == 2
