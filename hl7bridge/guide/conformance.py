@@ -126,13 +126,14 @@ def _without_segments(condition: Condition | None) -> Condition | None:
 def _code(row: GuideRow, tables: TableSet) -> Finding:
     """A code of the guide: the same code and system come out."""
     table = tables.codes[table_name(row.map)]
-    sent = _bare(row.source.partition("#")[2])
+    written = row.source.partition("#")[2].strip()
+    sent = written if written in table.map else _bare(written)  # some codes have quotes of their own
     system, _, code = row.path.rpartition("|")
     found = table.map.get(sent)
     if found is None:
         return Finding(False, f"the table has no code {sent!r}", table.place)
     place = table.places.get(sent, table.place)
-    if found.code != _bare(code):
+    if found.code not in (code.strip(), _bare(code)):
         return Finding(False, f"the guide has {code}, ours {found.code}", place)
     if found.system != system:
         return Finding(False, f"the guide has the system {system}, ours {found.system or 'none'}", place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hl7bridge.fhir.model import Model
 from hl7bridge.guide.places import EXTENSION, Place
+from hl7bridge.mapping.paths import ANOTHER
 
 _Key = tuple[tuple[str, str], ...]
 
@@ -46,6 +47,8 @@ class Instances:
 
     def _step(self, type_: str | None, name: str) -> tuple[str | None, bool]:
         """The type after a hop, and whether the element repeats."""
+        if name == ANOTHER:
+            return type_, True
         if name.startswith("("):
             return name.strip("()"), False
         if name.startswith(f"{EXTENSION} "):

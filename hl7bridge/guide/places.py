@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hl7bridge.guide.sheet import GuideRow
+from hl7bridge.mapping.paths import ANOTHER
 from hl7bridge.mapping.schema import Path, Row, Step
 
 _HOP = re.compile(r"([A-Za-z][A-Za-z0-9|-]*)?(?:\[([^\]]*)\])?(?::[A-Za-z-]+)?")
@@ -63,6 +64,8 @@ def guide_place(text: str, target: str) -> Place | None:
         found = found[1:]
     if found and found[0] == Hop("", "1"):  # [1].family: the instance that the row above made
         found = found[1:]
+    elif found and not found[0].name and found[0].label.isdigit():  # [2].family: one more beside it
+        found[0] = Hop(ANOTHER, found[0].label)
     return tuple(found)
 
 
@@ -155,7 +158,9 @@ def companion_place(row: Row, path: Path) -> Place:
 
 
 def path_place(path: Path | None) -> Place:
-    return tuple(_steps(path.steps)) if path is not None else ()
+    if path is None:
+        return ()
+    return (*((Hop(ANOTHER, path.another),) if path.another else ()), *_steps(path.steps))
 
 
 def _steps(steps: tuple[Step, ...]) -> Iterator[Hop]:

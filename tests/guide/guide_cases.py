@@ -47,6 +47,7 @@ TEXTS = {
 BY_V2_TYPE = {"DTM": "20240105", "TS": "20240105", "DT": "20240105", "TM": "0900", "NM": "3", "SI": "3"}
 INSTRUCTED = {
     "CX[RelatedPerson-Mother]#4": "MTH",
+    "MSH[Bundle]#14": "urn:sentinel:message",
     "MSH[Provenance-Transformation]#6": "urn:sentinel:policy",
     "PR1[Procedure]#3": "in-progress",
 }  # what an instruction to the implementer comes to
@@ -127,6 +128,10 @@ class Attempt:
     off: Mapping[str, str] = field(default_factory=dict)
     alone: str = ""  # the data type table that is applied by itself
     place: str = ""  # the segment the row reads
+    probe: Row = field(init=False)  # the row whose value shows: of a message row, one of its segment map
+
+    def __post_init__(self) -> None:
+        self.probe = self.row
 
     def given(self, made: Sketch) -> str:
         """For a table alone: the value as text."""
@@ -232,8 +237,11 @@ class Cases:
                 sentinel=attempt.expectation.value,
             )
         made = Attempt(row, (parent, row), attempt.positive, expected)
+        made.probe = attempt.probe
         for other in self.guide.maps[row.map]:  # who makes the resource that is referred to
             plain = other.kind == "message" and other.testable == "yes" and not other.condition
+            there = {segment_id(place) for place in made.positive.present}
+            plain = plain and segment_id(other.v2_path) not in there  # a sheet's row may name another message's place
             if plain and other.fhir_path == said.removesuffix(".id") and other.v2_path in made.positive.order:
                 made.positive.add(other.v2_path)
         made.settings, made.off, made.place = {**attempt.settings, **settings}, off, attempt.place
@@ -241,10 +249,22 @@ class Cases:
             gone = attempt.positive.copy()
             gone.drop(attempt.place)
             made.negatives = [gone]
+        if self._referred_elsewhere(row, parent):  # neither its segment nor its option can be missed
+            made.negatives, made.off = [], {}
         yield made
 
+    def _referred_elsewhere(self, row: Row, parent: Row) -> bool:
+        """Whether another segment makes such a resource with the same reference or constant: Provenance has several."""
+        rows = (r for r in self.guide.maps[row.map] if r.v2_path != parent.v2_path)
+        if any(r.kind == "message-ref" and (r.steps, r.assignment) == (row.steps, row.assignment) for r in rows):
+            return True
+        owner, *rest = row.steps
+        constants = (r for r in self.guide.rows.values() if r.kind == "segment" and r.target == owner.name)
+        said = row.assignment.strip('"')
+        return any(list(r.steps) == rest and r.assignment.strip('"') == said for r in constants)
+
     def enriched(self, attempt: Attempt) -> Iterator[Sketch]:
-        """The positive message with other fields of the row's segment valued too, all or one: for what needs company."""
+        """The positive message with other fields of the row's segment valued too, all or one, or one fewer."""
         place = attempt.place if attempt.place in attempt.positive.present else ""
         rows = [r for row in attempt.route if row.kind == "segment" for r in self.guide.maps[row.map]]
         free = {r.parts[0]: r.v2_type for r in rows if r.parts and not attempt.positive.valued(place, r.parts[0])}
@@ -252,6 +272,11 @@ class Cases:
             made = attempt.positive.copy()
             for number in numbers if place else ():
                 made.cells[place, number, 1, 1, 1] = BY_V2_TYPE.get(free[number], "ANY1")
+            yield made
+        own = attempt.row.parts[:1]
+        for number in sorted({cell[1] for cell in attempt.positive.cells if cell[0] == place} - {*own}):
+            made = attempt.positive.copy()
+            made.clear(place, number)
             yield made
 
     @cache  # noqa: B019  one Cases for the whole session
@@ -311,6 +336,7 @@ class Maker:
         made = Attempt(
             self.row, self.route, positive, expectation, [], settings, off, self.alone, self.spots[0][1].place
         )
+        made.probe = self.probe
         made.negatives = list(self._negatives(positive, expectation))
         return made
 

@@ -26,6 +26,8 @@ OPTIONS: tuple[tuple[str, Mapping[str, str], Mapping[str, str]], ...] = (
     (r"OBR\[ServiceRequest\]#23", {"clinical-information": "supporting"}, {"clinical-information": "none"}),
     (r"OBR\[Specimen\]#4", {"placer-is-accession": "yes"}, {"placer-is-accession": "no"}),
     (r"OBR\[Specimen\]#1[67]", {"clinical-information": "fasting"}, {"clinical-information": "none"}),
+    (r"ORC\[ServiceRequest\]#16", {"order-group": "ei"}, {}),  # both write PGN
+    (r"ORC\[ServiceRequest\]#19", {"order-group": "eip"}, {}),
     (r"ORC\[ServiceRequest\]#1[567]", {"order-group": "ei"}, {"order-group": "eip"}),
     (r"ORC\[ServiceRequest\]#(18|19|2[0-3])", {"order-group": "eip"}, {"order-group": "ei"}),
     (r"PRT\[Device\]#13", {"device-number": "udi"}, {"device-number": "identifier"}),
@@ -34,6 +36,11 @@ OPTIONS: tuple[tuple[str, Mapping[str, str], Mapping[str, str]], ...] = (
     (r"ROL\[CareTeam\]#6", {"role-person": "practitioner"}, {"role-person": "patient"}),
     (r"ROL\[CareTeam\]#7", {"role-person": "patient"}, {"role-person": "practitioner"}),
     (r"PR1\[Procedure\]#3", {"procedure-status": "in-progress"}, {"procedure-status": "completed"}),
+    (
+        r"MSH\[Bundle\]#14",
+        {"message-identifier-system": "urn:sentinel:message"},
+        {"message-identifier-system": "urn:other"},
+    ),
     (
         r"MSH\[Provenance-Transformation\]#6",
         {"transformation-policy": "urn:sentinel:policy"},

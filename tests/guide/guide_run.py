@@ -70,7 +70,9 @@ class Prover:
             first = first or (attempt, wrong)
         if row.kind == "codesystem" and not (wrong := self._code_alone(row)):
             return Outcome(row, "alone")
-        excuse = self._excuse(row)
+        excuse = (
+            self._excuse(row) or (first and row.kind.startswith("message") and self._excuse(first[0].probe)) or None
+        )
         if excuse is not None:
             place, why = excuse
             if place in self.places and not self._fires(row, place):
@@ -88,7 +90,7 @@ class Prover:
         if row.kind != "datatype" or table is None or mappings.model.is_primitive(table.target):
             return ""  # of a primitive's table lineage keeps no line: its text is written by the row above
         lineage = translate(attempt.positive.raw(), mappings).lineage
-        used = any(file in place for line in lineage for place in (line.place, *getattr(line, "above", ())))
+        used = any(file in place for line in lineage for place in (line.place, *line.via))
         return "" if used else f"the message passes by the table\n{show(attempt, attempt.positive)}"
 
     def _excuse(self, row: Row) -> tuple[str, str] | None:
@@ -108,7 +110,9 @@ class Prover:
         """Whether the row of ours that deviates writes something in any of the messages made for the guide's row."""
         switch = self.switches.get(place, {})
         siblings = [r for r in self.guide.maps[row.map] if r.kind == row.kind and r.testable == "yes" and r is not row]
-        others = (a for sibling in siblings[:8] for a in islice(self.cases.attempts(sibling), 2))
+        siblings.sort(key=lambda r: r.v2_path != row.v2_path)
+        near = sum(r.v2_path == row.v2_path for r in siblings)
+        others = (a for sibling in siblings[: max(8, near)] for a in islice(self.cases.attempts(sibling), 2))
         for attempt in (*self.cases.attempts(row), *others):
             if attempt.alone:
                 return True  # no message reaches the table, so none can show its effect
@@ -118,7 +122,7 @@ class Prover:
                     lineage = translate(sketch.raw(), mappings).lineage
                 except MessageError:
                     continue
-                if any(place in shown for line in lineage for shown in (line.place, *getattr(line, "above", ()))):
+                if any(place in shown for line in lineage for shown in (line.place, *line.via)):
                     return True
         return False
 
