@@ -20,9 +20,9 @@ from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
 from hl7bridge.tablesets import InService
 from hl7bridge.translation import Translation, translate
+from hl7bridge.worker import Translation as Delivered
 from hl7bridge.worker import Translator, Worker
-
-THREADS = 2  # they share one interpreter, so more would only wait for each other
+from hl7bridge.worker.seams import TRANSLATORS
 
 
 class WakingJournal:
@@ -42,15 +42,9 @@ class WakingJournal:
         return appended
 
 
-class Made(Protocol):
+class Made(Delivered, Protocol):
     """What counts of a translation, wherever it was made. `issues`: how often, by kind, table and field."""
 
-    @property
-    def bundle(self) -> bytes: ...
-    @property
-    def entries(self) -> int: ...
-    @property
-    def mapping_version(self) -> str: ...
     @property
     def issues(self) -> Mapping[Any, int]: ...
 
@@ -94,7 +88,7 @@ class InThreads:
 
     def __init__(self, service: InService) -> None:
         self._service = service
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="translate")
+        self._executor = ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
 
     async def __call__(self, raw: bytes, listener: str) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener)

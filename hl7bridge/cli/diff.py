@@ -20,6 +20,7 @@ from hl7bridge.cli.durations import Duration
 from hl7bridge.cli.inputs import Input, Unusable, journaled, messages
 from hl7bridge.cli.main import Shell
 from hl7bridge.cli.terminal import Progress, plain, table
+from hl7bridge.cli.translate import CHARSET, ZONE, zone_of
 from hl7bridge.difference import Difference, differences
 from hl7bridge.errors import EXIT_FAILED, MessageError
 from hl7bridge.hl7v2.message import Message, parse
@@ -192,8 +193,8 @@ def _shown(value: Any) -> str:
 @click.option("--new", multiple=True, required=True, metavar="DIR", help="The tables you mean to activate.")
 @click.option("--alone", is_flag=True, help="Folders are whole tables, not laid over the shipped ones.")
 @click.option("--journal", type=Duration(), metavar="SPAN", help="Also the journal's messages of the last 7d, 12h …")
-@click.option("--zone", metavar="NAME", help="Zone of times without an offset; default: the tables' time-zone.")
-@click.option("--charset", metavar="CODEC", help="For bytes that do not fit what MSH-18 declares, e.g. cp1252.")
+@ZONE
+@CHARSET
 @click.option("--values", is_flag=True, help="Show an example of the values, which are patient data.")
 @click.option("--every", is_flag=True, help="Translate every message, also those that nothing changed can touch.")
 @click.option("--processes", type=click.IntRange(1), help="How many work at once; default: one a core.")
@@ -236,7 +237,7 @@ def diff(
     beside = [Path(word) for word in new if Path(word).is_dir()]
     before = find(old, beside, lambda word: _stored(shell, word), alone=alone)
     after = find(new, [], lambda word: _stored(shell, word), alone=alone)
-    comparison = Comparison(before, after, _zone(zone), charset, values=values, every=every)
+    comparison = Comparison(before, after, zone_of(zone), charset, values=values, every=every)
     result, unusable = Result(), 0
 
     def feed() -> Iterator[Input]:
@@ -273,15 +274,6 @@ def _stored(shell: Shell, word: str) -> TableSet | None:
 
     version = Versions(shell.config.journal.path).find(word)
     return general(version) if version is not None else None
-
-
-def _zone(name: str | None) -> tzinfo | None:
-    from hl7bridge import zone
-
-    try:
-        return zone.named(name) if name else None
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--zone") from None
 
 
 def _tell(before: Revision, after: Revision, result: Result, took: float, values: bool) -> None:

@@ -9,23 +9,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from hl7bridge.mapping.access import OPERATORS
 from hl7bridge.mapping.condition import print_condition
 from hl7bridge.mapping.schema import All, Any, Compare, Condition, Measure, Ref, Valued
 
 MOST_STATES = 300_000  # the widest pair of the standard's conditions needs 6,000
 _OTHER = "\0other"  # a value that no condition names
-_OPERATORS: dict[str, Callable[[int, int], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "=": operator.eq,
-    "!=": operator.ne,
-}
 
 State = dict[object, object]
 
@@ -134,7 +126,7 @@ def _holds(condition: Condition | None, state: State) -> bool:
     if isinstance(condition, Measure):
         number = state[("measure", condition.kind, condition.ref)]
         assert isinstance(number, int)
-        return _OPERATORS[condition.operator](number, condition.number)
+        return OPERATORS[condition.operator](number, condition.number)
     if condition.other is not None:
         return bool(state[("pair", _pair(condition))]) != condition.negated
     return (state[("value", first_component(condition.ref))] in condition.values) != condition.negated

@@ -130,7 +130,7 @@ def _constant(text: str) -> Callable[[Context], str]:
     return lambda ctx: text
 
 
-_MEASURES: dict[str, Callable[[int, int], bool]] = {
+OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -177,7 +177,7 @@ def _compare(condition: Compare, table: Table, own: int) -> Test:
 
 
 def _measure(condition: Measure, table: Table, own: int) -> Test:
-    compare, number = _MEASURES[condition.operator], condition.number
+    compare, number = OPERATORS[condition.operator], condition.number
     if condition.kind == "length":
         read = reader(condition.ref, table, own)
         return lambda ctx: compare(len(read(ctx)), number)
