@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from hl7bridge import __version__, zone
-from hl7bridge.activation import Wanted
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config, Settings, secret, with_headers
 from hl7bridge.control import Control
@@ -39,7 +38,8 @@ from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.reloading import Reloading
-from hl7bridge.tablesets import InService
+from hl7bridge.service.activation import Wanted
+from hl7bridge.service.tablesets import InService
 from hl7bridge.translators import Pool, count
 from hl7bridge.worker import Worker
 

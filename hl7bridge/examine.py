@@ -203,8 +203,8 @@ def _mebibytes(count: int) -> str:
 
 def _tables(config: Config) -> Iterator[Finding]:
     """The tables that a start serves: the active version, or the configuration's folders; and whether they differ."""
-    from hl7bridge.activation import served, told
-    from hl7bridge.versions import Versions
+    from hl7bridge.service.activation import served, told
+    from hl7bridge.service.versions import Versions
 
     store = Versions(config.journal.path)
     try:
@@ -229,7 +229,7 @@ def _tables(config: Config) -> Iterator[Finding]:
 
 
 def _folders(config: Config) -> Iterator[Finding]:
-    from hl7bridge.tablesets import load, wanted
+    from hl7bridge.service.tablesets import load, wanted
 
     for folders in wanted(config):
         subject = "tables" + (f" with {', '.join(folders)}" if folders else "")

@@ -18,7 +18,7 @@ from hl7bridge.journal.protocol import Appended, Entry, Received, State
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
-from hl7bridge.tablesets import InService
+from hl7bridge.service.tablesets import InService
 from hl7bridge.translation import Translation, translate
 from hl7bridge.worker import Translation as Delivered
 from hl7bridge.worker import Translator, Worker

@@ -12,16 +12,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hl7bridge import activation
-from hl7bridge.activation import Ready, Refused, Wanted
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config
 from hl7bridge.errors import Hl7BridgeError, JournalError, UnavailableError
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
-from hl7bridge.tablesets import InService, TableSets
-from hl7bridge.versions import Active, Event, Versions
+from hl7bridge.service import activation
+from hl7bridge.service.activation import Ready, Refused, Wanted
+from hl7bridge.service.tablesets import InService, TableSets
+from hl7bridge.service.versions import Active, Event, Versions
 
 LOGGED_MISTAKES = 100  # lines; the command that asked gets all
 

@@ -90,7 +90,7 @@ def versions(shell: Shell, limit: int, as_json: bool) -> None:
       hl7bridge mappings versions
       hl7bridge mappings versions --json | jq -r '.[0].version'
     """
-    from hl7bridge.versions import Versions
+    from hl7bridge.service.versions import Versions
 
     store = Versions(shell.config.journal.path)
     active, now = store.active(), store.in_service()
@@ -133,8 +133,8 @@ def _done(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any]:
-    from hl7bridge import activation
-    from hl7bridge.versions import Event, Versions
+    from hl7bridge.service import activation
+    from hl7bridge.service.versions import Event, Versions
 
     store, by = Versions(config.journal.path), str(request["by"])
     active = store.active()

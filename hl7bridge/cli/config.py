@@ -71,10 +71,10 @@ def show(shell: Shell, changed: bool, as_json: bool) -> None:
 
 def _active(shell: Shell) -> list[Effective]:
     """Which tables serve is not decided here once a version is active: said beside the keys it stands over."""
-    from hl7bridge.activation import told
     from hl7bridge.config.describe import Effective
     from hl7bridge.errors import UnavailableError
-    from hl7bridge.versions import Versions
+    from hl7bridge.service.activation import told
+    from hl7bridge.service.versions import Versions
 
     store = Versions(shell.config.journal.path)
     try:

@@ -17,13 +17,23 @@ from hl7bridge.cli.inputs import Input, Unusable, journaled, messages
 from hl7bridge.cli.terminal import table
 from hl7bridge.cli.translate import CHARSET, SET, TABLES, ZONE, settings_of, zone_of
 from hl7bridge.config import Config
-from hl7bridge.coverage import ENOUGH, Counting, Counts, Coverage, Reachable, merged, named_codes, reachable, total
 from hl7bridge.errors import EXIT_FAILED, PeerError
 from hl7bridge.hl7v2.definitions import load_definitions
 from hl7bridge.hl7v2.header import read_header
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.schema import Place
-from hl7bridge.traffic import work
+from hl7bridge.workbench.coverage import (
+    ENOUGH,
+    Counting,
+    Counts,
+    Coverage,
+    Reachable,
+    merged,
+    named_codes,
+    reachable,
+    total,
+)
+from hl7bridge.workbench.traffic import work
 
 DAY = 86400.0
 LISTED = 25  # lines of each list unless --all
@@ -123,7 +133,7 @@ def _tables(
 
 def _journal_tables(config: Config) -> tuple[list[Mappings], Choice]:
     """Each message with the tables its listener and sender have now."""
-    from hl7bridge.tablesets import TableSets
+    from hl7bridge.service.tablesets import TableSets
 
     sets = TableSets(config)
 

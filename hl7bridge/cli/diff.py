@@ -21,16 +21,16 @@ from hl7bridge.cli.inputs import Input, Unusable, journaled, messages
 from hl7bridge.cli.main import Shell
 from hl7bridge.cli.terminal import Progress, plain, table
 from hl7bridge.cli.translate import CHARSET, ZONE, zone_of
-from hl7bridge.difference import Difference, differences
 from hl7bridge.errors import EXIT_FAILED, MessageError
 from hl7bridge.hl7v2.message import Message, parse
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.reach import Touched
 from hl7bridge.mapping.runtime import Issue
 from hl7bridge.mapping.schema import TableSet
-from hl7bridge.revisions import Revision, find
-from hl7bridge.traffic import work
 from hl7bridge.translation import Translation, translate_message
+from hl7bridge.workbench.difference import Difference, differences
+from hl7bridge.workbench.revisions import Revision, find
+from hl7bridge.workbench.traffic import work
 
 EXAMPLES = 3  # control ids shown for each group
 TRACED = 2  # messages of a group that each process asks for the row
@@ -269,8 +269,8 @@ def diff(
 
 def _stored(shell: Shell, word: str) -> TableSet | None:
     """The tables of an activated version. The configuration is asked only where a word is nothing else."""
-    from hl7bridge.activation import general
-    from hl7bridge.versions import Versions
+    from hl7bridge.service.activation import general
+    from hl7bridge.service.versions import Versions
 
     version = Versions(shell.config.journal.path).find(word)
     return general(version) if version is not None else None

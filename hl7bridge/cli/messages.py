@@ -202,7 +202,7 @@ def _print_lineage(config: Config, entry: Entry, as_json: bool) -> None:
     """Paths and places only. Never stored: a message and the version of its tables say it all again."""
     from hl7bridge.cli.explain import View
     from hl7bridge.hl7v2.message import parse
-    from hl7bridge.tablesets import TableSets
+    from hl7bridge.service.tablesets import TableSets
     from hl7bridge.translation import explain
 
     try:

@@ -26,7 +26,7 @@ from typing import Any
 
 from hl7bridge import reasons
 from hl7bridge.errors import MessageError, PeerError, TranslationError
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translators.wire import LENGTH, Done, Load, Refused, Work, framed
 
 MOST = 8  # processes that `auto` starts; the event loop could not feed more

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from hl7bridge.errors import MessageError, PeerError
 from hl7bridge.hl7v2.header import read_header
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translation import translate
 from hl7bridge.translators.wire import LENGTH, Done, Failed, Load, Loaded, Refused, Work, framed
 

@@ -9,7 +9,7 @@ import pickle
 import struct
 from typing import Any, NamedTuple
 
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 
 LENGTH = struct.Struct(">Q")
 

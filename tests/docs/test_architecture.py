@@ -19,10 +19,10 @@ FORBIDDEN = {"bridge": {"cli", "examine"}, "cli": {"intake", "joints"}}
 IO = {"asyncio", "socket", "pathlib", "time", "aiohttp", "sqlite3", "threading"}
 SANS_IO = [
     "admission",
-    "difference",
+    "workbench/difference",
     "reasons",
     "errors",
-    "coverage",
+    "workbench/coverage",
     "lineage",
     "translation",
     "mllp/framing",

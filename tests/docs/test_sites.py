@@ -13,7 +13,7 @@ from hl7bridge.errors import TablesError
 from hl7bridge.hl7v2.header import read_header
 from hl7bridge.mapping.examples import run
 from hl7bridge.mapping.mappings import load_mappings
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translation import translate
 
 ROOT = Path(__file__).resolve().parents[2]

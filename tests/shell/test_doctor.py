@@ -27,7 +27,7 @@ class Tables:
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty folder, and tables that load at once."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hl7bridge.tablesets.load", lambda *_: Tables())
+    monkeypatch.setattr("hl7bridge.service.tablesets.load", lambda *_: Tables())
 
 
 def config(**keys: object) -> Config:
@@ -113,7 +113,7 @@ async def test_tables_that_do_not_load_fail_with_their_first_mistake(monkeypatch
     def broken(*_: object) -> None:
         raise TablesError([Mistake("PID.yaml", 3, 1, "first"), Mistake("PID.yaml", 4, 1, "second")])
 
-    monkeypatch.setattr("hl7bridge.tablesets.load", broken)
+    monkeypatch.setattr("hl7bridge.service.tablesets.load", broken)
     finding = (await findings())["tables"]
     assert (finding.grade, finding.text) == ("FAIL", "PID.yaml:3: first (and 1 more)")
 

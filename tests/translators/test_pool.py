@@ -17,7 +17,7 @@ from hl7bridge import reasons
 from hl7bridge.config import Config, load
 from hl7bridge.errors import ConfigError, PeerError, TranslationError
 from hl7bridge.mapping.mappings import load_mappings
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translation import translate
 from hl7bridge.translators import Pool, count, pool
 
@@ -183,7 +183,7 @@ async def test_closing_ends_the_processes_and_cancels_what_waits(tables: TableSe
 PARENT = """
 import asyncio, os, signal
 from hl7bridge.config import Config, load
-from hl7bridge.tablesets import TableSets
+from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translators import Pool
 async def main():
     pool = Pool(2, TableSets(Config()), 60, print)

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hl7bridge.cli.main import cli
-from hl7bridge.coverage import Counting, named_codes
 from hl7bridge.hl7v2.definitions import load_definitions
 from hl7bridge.mapping.mappings import Mappings, load_mappings
+from hl7bridge.workbench.coverage import Counting, named_codes
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 

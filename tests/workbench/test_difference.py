@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hl7bridge.difference import differences
+from hl7bridge.workbench.difference import differences
 
 ENTRY = {"fullUrl": "urn:uuid:1", "request": {"method": "PUT", "url": "Patient?identifier=a"}}
 

@@ -14,7 +14,7 @@ import pytest
 
 from hl7bridge.cli.inputs import Input, Unusable, messages
 from hl7bridge.errors import Hl7BridgeError
-from hl7bridge.traffic import work
+from hl7bridge.workbench.traffic import work
 
 ADMIT = b"MSH|^~\\&|ADT|NORTH|||20240501120000||ADT^A01|C1|P|2.5\rEVN|A01\r"
 

@@ -25,8 +25,8 @@ from hl7bridge.mapping.load import SHIPPED_NAME, load_tables, shipped_tables
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.reach import counts
 from hl7bridge.mapping.schema import TableSet
-from hl7bridge.tablesets import Folders, TableSets, wanted
-from hl7bridge.versions import Active, Event, Version, Versions
+from hl7bridge.service.tablesets import Folders, TableSets, wanted
+from hl7bridge.service.versions import Active, Event, Version, Versions
 
 BASE = "base"  # the draft's key of the shipped tables, or of mappings.path
 
