@@ -27,7 +27,7 @@ run: install ## install into .venv and start the daemon: MLLP on 6661, health an
 
 install: $(VENV)/.installed ## make .venv with hl7bridge in it
 
-test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some)
+test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some, ARGS='-n auto --dist loadgroup' on all cores)
 	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest $(TESTS) $(ARGS)
 
 validate-feed: $(VENV)/.installed $(VENV)/.test-tools servers ## judge every bundle of a feed (FEED=file.hl7[.xz]) by the official validator

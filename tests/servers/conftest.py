@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,11 +11,11 @@ import pytest
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure of a proof so that it is seen, also when the test passes."""
+    """Prints a figure of a proof so that it is seen, also when the test passes or runs in a process of pytest-xdist."""
 
     def tell(text: str) -> None:
         with capsys.disabled():
-            print(f"\n  {text}")
+            print(f"\n  {text}", file=sys.stderr, flush=True)
 
     return tell
 
