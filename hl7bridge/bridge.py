@@ -36,7 +36,7 @@ from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
-from hl7bridge.observe.watch import IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
+from hl7bridge.observe.watch import EndpointWatch, IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.reloading import Reloading
 from hl7bridge.service.activation import Wanted
 from hl7bridge.service.tablesets import InService
@@ -69,7 +69,8 @@ class Bridge:
         self.metrics = Metrics()
         self._log = log
         self._worker_watch = WorkerWatch(self.metrics, log)
-        self.condition = Condition(config, self.metrics, self._worker_watch)
+        self._endpoint_watch = EndpointWatch(self.metrics, log)
+        self.condition = Condition(config, self.metrics, self._worker_watch, self._endpoint_watch)
         self.reloading = Reloading(config, self.metrics, self.condition, log)
         self.health = HealthServer(create_app(self.condition, self.metrics), config.observe.host, config.observe.port)
         self.servers: list[MllpServer] = []
@@ -204,7 +205,7 @@ class Bridge:
 
     def _start_worker(self, journal: SqliteJournal, translating: Translating) -> Worker:
         keys = self.config
-        self._endpoint = open_endpoint(with_headers(keys.fhir), secret)
+        self._endpoint = open_endpoint(with_headers(keys.fhir), secret, self._endpoint_watch)
         letters = DeadLetters(Path(keys.dead_letters.path))
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())

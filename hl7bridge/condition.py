@@ -18,7 +18,7 @@ from hl7bridge.errors import JournalError
 from hl7bridge.journal.protocol import Figures, Journal
 from hl7bridge.observe.health import Check
 from hl7bridge.observe.metrics import Metrics
-from hl7bridge.observe.watch import WorkerWatch
+from hl7bridge.observe.watch import EndpointWatch, WorkerWatch
 
 PROBE_EVERY = 5.0  # seconds
 BEAT = 1.0  # seconds between heartbeats of the event loop
@@ -28,14 +28,14 @@ LATE = 10.0  # seconds the event loop may be late before it counts as stuck
 class Condition:
     """A `health.Source`. `phase` is set by the bridge: starting, ready, draining."""
 
-    def __init__(self, config: Config, metrics: Metrics, watch: WorkerWatch) -> None:
+    def __init__(self, config: Config, metrics: Metrics, watch: WorkerWatch, endpoint: EndpointWatch) -> None:
         self.phase = "starting"
         self.ports: dict[str, int] = {}
         self.journal: Journal | None = None
         self.events = 0
         self.tables = ""  # which tables are in service, and why these
         self.refused = ""  # the last attempt to bring in others, if it failed
-        self._config, self._metrics, self._watch = config, metrics, watch
+        self._config, self._metrics, self._watch, self._endpoint = config, metrics, watch, endpoint
         self._lag = 0.0
         self._disk = Check("disk", True, "not looked at yet")
         self._looked = float("-inf")
@@ -66,6 +66,7 @@ class Condition:
             *([Check("tables-refused", False, self.refused, informational=True)] if self.refused else []),
             await self._disk_check(),
             await self._backlog_check(),
+            *([self._token()] if self._config.fhir.smart is not None else []),
             Check("circuit", self._watch.circuit != "open", self._circuit(), informational=True),
         ]
 
@@ -80,6 +81,10 @@ class Condition:
         metrics.oldest().set(0.0 if oldest is None else max(0.0, time.time() - oldest))
 
     # ---- the checks ----
+
+    def _token(self) -> Check:
+        why = self._endpoint.why
+        return Check("token", not why, why or "the token endpoint gives tokens", informational=True)
 
     def _circuit(self) -> str:
         return self._watch.circuit + (f": {self._watch.why}" if self._watch.why else "")

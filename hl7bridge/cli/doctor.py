@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from hl7bridge.cli.main import Shell
 from hl7bridge.errors import EXIT_UNAVAILABLE
 
+if TYPE_CHECKING:
+    from hl7bridge.examine import Finding
+
 _COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
+
+
+def tell(findings: Sequence[Finding], quiet: bool = False) -> int:
+    """Prints findings; how many failed."""
+    for finding in findings:
+        if finding.grade == "ok" and quiet:
+            continue
+        grade = click.style(f"{finding.grade:4}", fg=_COLOURS[finding.grade])
+        click.echo(f"{grade}  {finding.subject}: {finding.text}")
+        if finding.remedy:
+            click.echo(f"      -> {finding.remedy}")
+    return sum(finding.grade == "FAIL" for finding in findings)
 
 
 @click.command()
@@ -30,14 +47,7 @@ def doctor(shell: Shell, quiet: bool) -> None:
     from hl7bridge.examine import examine
 
     findings = asyncio.run(examine(shell.config))
-    for finding in findings:
-        if finding.grade == "ok" and quiet:
-            continue
-        grade = click.style(f"{finding.grade:4}", fg=_COLOURS[finding.grade])
-        click.echo(f"{grade}  {finding.subject}: {finding.text}")
-        if finding.remedy:
-            click.echo(f"      -> {finding.remedy}")
-    failed = sum(finding.grade == "FAIL" for finding in findings)
+    failed = tell(findings, quiet)
     if failed:
         click.echo(f"{failed} of {len(findings)} failed", err=True)
         raise click.exceptions.Exit(EXIT_UNAVAILABLE)

@@ -20,6 +20,7 @@ from hl7bridge.config.model import (
     Seconds,
     Section,
     Sender,
+    Smart,
     Tls,
 )
 from hl7bridge.config.secrets import is_reference, secret, with_headers
@@ -40,6 +41,7 @@ __all__ = [
     "Section",
     "Sender",
     "Settings",
+    "Smart",
     "Tls",
     "is_reference",
     "load",

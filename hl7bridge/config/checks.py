@@ -22,13 +22,14 @@ Mistake = tuple[shape.Path, str]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is a metric label and part of file names
 _ANY_HOST = frozenset({"", "0.0.0.0", "::", "*"})
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"secret|password", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 token
 VERSIONS = tuple("2.1 2.2 2.3 2.3.1 2.4 2.5 2.5.1 2.6 2.7 2.7.1 2.8 2.8.1 2.8.2 2.9 2.9.1".split())  # noqa: SIM905
 
 
 def check(config: Config) -> list[Mistake]:
     """Every mistake between keys."""
-    rules = (_names, _ports, _tls, _versions, _zones, _charsets, _folders, _endpoint, _credentials, _waits)
+    rules = (_names, _ports, _tls, _versions, _zones, _charsets, _folders, _endpoint, _credentials, _smart, _waits)
     return [mistake for rule in rules for mistake in rule(config)]
 
 
@@ -65,10 +66,16 @@ def _tls(config: Config) -> Iterator[Mistake]:
                 yield (*path, "certificate"), "a listener with TLS needs a certificate and its key"
             if listener.tls.client != "none" and listener.tls.ca is None:
                 yield (*path, "ca"), f"client: {listener.tls.client} needs the authorities that are trusted"
-    if config.fhir.tls is not None:
-        yield from _pair(config.fhir.tls, ("fhir", "tls"))
-        if config.fhir.tls.client != "none":
-            yield ("fhir", "tls", "client"), "is for listeners; toward the endpoint give certificate and key"
+    smart = config.fhir.smart
+    toward: list[tuple[shape.Path, Tls | None]] = [
+        (("fhir", "tls"), config.fhir.tls),
+        (("fhir", "smart", "tls"), smart.tls if smart is not None else None),
+    ]
+    for place, tls in toward:
+        if tls is not None:
+            yield from _pair(tls, place)
+            if tls.client != "none":
+                yield (*place, "client"), "is for listeners; toward the endpoint give certificate and key"
 
 
 def _pair(tls: Tls, path: shape.Path) -> Iterator[Mistake]:
@@ -163,6 +170,44 @@ def _credentials(config: Config) -> Iterator[Mistake]:
             yield ("fhir", "headers", name), "a secret is not written here; give its place as file:PATH or env:NAME"
         if "\n" in value or "\r" in value:
             yield ("fhir", "headers", name), "a header is one line"
+
+
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 3.3
+_RESERVED = frozenset({"grant_type", "scope", "client_assertion_type", "client_assertion"})
+
+
+def _smart(config: Config) -> Iterator[Mistake]:
+    fhir, at = config.fhir, ("fhir", "smart")
+    smart = fhir.smart
+    if smart is None:
+        return
+    if fhir.bearer_token is not None or fhir.basic_user is not None:
+        yield at, "either smart, a bearer token or basic authentication, not two of them"
+    if fhir.base_url.startswith("file:"):
+        yield at, "is set, but base_url is a folder, not a server"
+    if not smart.client_id:
+        yield (*at, "client_id"), "is needed: the name the server's people registered"
+    if not smart.keys:
+        yield (*at, "keys"), "needs a key, such as file:/etc/hl7bridge/smart.pem; `hl7bridge endpoint key` makes one"
+    for index, scope in enumerate(smart.scopes):
+        if not _SCOPE.fullmatch(scope):
+            yield (*at, "scopes", index), "is no scope; one item a scope, such as system/Patient.cruds"
+    if not smart.scopes:
+        yield (*at, "scopes"), "needs at least one scope, such as system/*.cruds"
+    for key, url in (("token_url", smart.token_url), ("jwks_url", smart.jwks_url)):
+        if url is not None and not _is_web_address(url):
+            yield (*at, key), "must be http://… or https://…, without user, password and '#'"
+    for name in smart.parameters:
+        if name in _RESERVED:
+            yield (*at, "parameters", name), "is set by hl7bridge itself"
+        if _SECRET_PARAMETER.search(name):
+            yield (*at, "parameters", name), "a secret is not written here; SMART signs with keys instead"
+
+
+def _is_web_address(url: str) -> bool:
+    parts = urlsplit(url)
+    named = parts.scheme in ("http", "https") and bool(parts.hostname)
+    return named and parts.username is None and not parts.fragment and url.isascii() and " " not in url
 
 
 def _waits(config: Config) -> Iterator[Mistake]:

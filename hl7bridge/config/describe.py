@@ -67,7 +67,7 @@ def shown(value: object, hide: bool = False) -> str:
         parts = (f"{key}: {text if not hide or is_reference(text) else '(hidden)'}" for key, text in value.items())
         return ", ".join(parts) or "(none)"
     if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "(none)"
+        return ", ".join(shown(part) if isinstance(part, SecretStr) else str(part) for part in value) or "(none)"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.15g}" if isinstance(value, float) else str(value) or "(empty)"

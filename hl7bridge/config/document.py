@@ -76,7 +76,7 @@ def _type(annotation: object) -> str:
     if get_origin(bare) is Union:
         return " \\| ".join(_type(part) for part in get_args(bare))
     if shape.item(annotation) is not None:
-        return "list of texts"
+        return "list of references" if shape.is_secret(shape.item(annotation)) else "list of texts"
     if shape.is_table(annotation):
         return "names and texts"
     words = {str: "text", int: "whole number", float: "number", bool: "`true` \\| `false`", SecretStr: "reference"}

@@ -114,6 +114,27 @@ class Journal(Section):
     """Less free space than this: the same answer."""
 
 
+class Smart(Section):
+    """SMART Backend Services: tokens for the endpoint, got by a signed statement; `hl7bridge endpoint` makes keys."""
+
+    client_id: str = ""
+    """Who we are to the token endpoint: what the server's people registered."""
+    keys: tuple[SecretStr, ...] = ()
+    """References to private keys (`file:…`, `env:…`): PEM or JWK, EC P-384 or RSA. The first signs, all are public."""
+    token_url: str | None = None
+    """Token endpoint; unset: as the server's .well-known/smart-configuration says."""
+    scopes: tuple[str, ...] = ("system/*.cruds",)
+    """What the token shall allow, as the server spells it, such as system/Patient.cruds or system/*.write."""
+    audience: str | None = None
+    """`aud` of the statement, for servers that want their issuer there; unset: the token endpoint."""
+    parameters: dict[str, str] = Field(default_factory=dict)
+    """Further parameters of the token request, such as `resource` or `audience`."""
+    jwks_url: str | None = None
+    """Where our public keys are published, if the server wants it said (`jku`)."""
+    tls: Tls | None = None
+    """TLS toward the token endpoint; unset: as fhir.tls."""
+
+
 class Fhir(Section):
     """Where bundles go."""
 
@@ -131,6 +152,8 @@ class Fhir(Section):
     """User of HTTP basic authentication."""
     basic_password: SecretStr | None = None
     """A reference to the password of `basic_user`: `file:…` or `env:…`."""
+    smart: Smart | None = None
+    """SMART Backend Services, in place of a token or password."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Further request headers, such as a tenant; a value may be a reference (`file:…`, `env:…`)."""
 

@@ -8,6 +8,7 @@ Sources: FHIR R4 http.html (transaction, batch), operationoutcome.html, valueset
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -28,6 +29,8 @@ ISSUE_CODES = frozenset(
     business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
+BEARER_ERRORS = frozenset({"invalid_request", "invalid_token", "insufficient_scope"})
+_BEARER_ERROR = re.compile(r"""\berror="?([a-z_]+)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,12 @@ def _text(value: object) -> str:
     return value[:TEXT_MAX] if isinstance(value, str) else ""
 
 
+def bearer_error(headers: Mapping[str, str]) -> str:
+    """Why a bearer token was refused (RFC 6750 3.1, WWW-Authenticate), as one of that standard's words, else ""."""
+    found = _BEARER_ERROR.search(headers.get("www-authenticate", "")[:TEXT_MAX])
+    return _known(found.group(1), BEARER_ERRORS) if found else ""
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Retry-After in seconds from `now` (seconds since the epoch), 0 to RETRY_AFTER_MAX; None: absent or unreadable.
 
@@ -170,9 +179,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), RETRY_AFTER_MAX)
+    when = http_date(text)
+    return None if when is None else min(max(when - now, 0.0), RETRY_AFTER_MAX)
+
+
+def http_date(text: str) -> float | None:
+    """An HTTP-date (RFC 9110 5.6.7) as seconds since the epoch; None: unreadable."""
     try:
         date = parsedate_to_datetime(text)
-        when = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(max(when - now, 0.0), RETRY_AFTER_MAX)

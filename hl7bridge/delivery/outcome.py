@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from hl7bridge import reasons
-from hl7bridge.delivery.answer import Body, Issue, Response, read_body, retry_after
+from hl7bridge.delivery.answer import Body, Issue, Response, bearer_error, read_body, retry_after
 from hl7bridge.reasons import Reason
 
 
@@ -92,16 +92,31 @@ class Misconfigured:
 Outcome = Delivered | RetryAt | Dead | Unauthorised | Misconfigured
 
 Failed = Literal[
-    "refused", "dns", "tls", "connect-timeout", "timeout", "disconnected", "protocol", "disk", "secret", "address"
+    "refused",
+    "dns",
+    "tls",
+    "connect-timeout",
+    "timeout",
+    "disconnected",
+    "protocol",
+    "disk",
+    "secret",
+    "address",
+    "token",
+    "token-refused",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class TransportFailure:
-    """No answer came. `note`: an errno name or an exception's class, never a text of the peer."""
+    """No answer came. `note`: an errno name, an exception's class, a sentence of ours; never a text of the peer.
+
+    `after`: seconds the token endpoint asked us to wait.
+    """
 
     kind: Failed
     note: str = ""
+    after: float | None = None
 
 
 Verb = Literal["deliver", "retry", "dead", "credentials", "address"]
@@ -174,6 +189,8 @@ FAILURE: Mapping[Failed, tuple[Row, str]] = MappingProxyType(
         "disk": (ENDPOINT_DOWN, "the directory cannot be written"),
         "secret": (Row("credentials"), "the credentials cannot be read"),
         "address": (ADDRESS, "fhir.base_url is no address"),
+        "token": (ENDPOINT_DOWN, "no token"),  # the token endpoint is down: as if the endpoint were
+        "token-refused": (Row("credentials"), "no token"),
     }
 )
 
@@ -186,13 +203,14 @@ def judge(answer: Response | TransportFailure, sent: int, now: float) -> Outcome
     """The outcome of one attempt. `sent`: entries in the bundle; `now`: seconds since the epoch, for Retry-After."""
     if isinstance(answer, TransportFailure):
         row, text = FAILURE[answer.kind]
-        return _of_row(row, f"{text} ({answer.note})" if answer.note else text, 0, Body("empty"), None)
+        return _of_row(row, f"{text} ({answer.note})" if answer.note else text, 0, Body("empty"), answer.after)
     row = row_of(answer.status)
     body = read_body(answer)
     if row.verb == "deliver":
         return _of_success(answer, body, sent)
     after = retry_after(answer.headers, now)
-    why = f"HTTP {answer.status}{_codes(body.issues)}"
+    error = bearer_error(answer.headers) if row.verb == "credentials" else ""
+    why = f"HTTP {answer.status}" + (f" ({error})" if error else _codes(body.issues))
     outcome = _of_row(row, why, answer.status, body, after)
     return _doubted(outcome, body) if isinstance(outcome, Dead) else outcome
 

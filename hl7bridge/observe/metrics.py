@@ -129,6 +129,9 @@ class Metrics:
         self.attempt_seconds = self._histogram(
             "delivery_attempt_seconds", SLOW, "one request to the endpoint", "outcome"
         )
+        self.tokens = self._counter(
+            "endpoint_tokens", "tokens asked for at the endpoint's token server; outcome: ok, failed", "outcome"
+        )
 
     def _state(self) -> None:
         """How things stand."""

@@ -6,6 +6,7 @@ or asked for (debug). Types are told as the tables know them, else `other`; noth
 
 from __future__ import annotations
 
+from hl7bridge.delivery.shipment import EndpointObserver
 from hl7bridge.intake import IntakeObserver
 from hl7bridge.mllp.framing import Cause
 from hl7bridge.mllp.observer import Observer as ListenerObserver
@@ -112,6 +113,33 @@ class IntakeWatch(IntakeObserver):
 
     def failed(self, listener: str, error: BaseException) -> None:
         self._log.error("intake failed on a message", listener=listener, **told(error))
+
+
+class EndpointWatch(EndpointObserver):
+    """Watches tokens and certificates toward the FHIR endpoint."""
+
+    def __init__(self, metrics: Metrics, log: Log) -> None:
+        self._metrics, self._log = metrics, log
+        self.why = ""  # why there is no token; empty while there is one, or none is wanted
+
+    def token(self, lasts: float) -> None:
+        self._metrics.tokens("ok").inc()
+        tell = self._log.info if self.why else self._log.debug
+        tell("token of the endpoint renewed", seconds=lasts)
+        self.why = ""
+
+    def no_token(self, why: str) -> None:
+        self._metrics.tokens("failed").inc()
+        if why != self.why:  # once for each cause: it is asked again every few seconds
+            self._log.warning("no token for the endpoint", detail=why)
+        self.why = why
+
+    def certificates(self, renewed: bool, why: str) -> None:
+        if renewed:
+            self._log.info("TLS files of the endpoint read again")
+        else:
+            self._metrics.trouble("certificates").inc()
+            self._log.error("TLS files of the endpoint are unfit; those from before stay in use", detail=why)
 
 
 class WorkerWatch(WorkerObserver):

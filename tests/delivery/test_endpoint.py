@@ -14,77 +14,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from scripted_server import CREATED, SHIPMENT, ScriptedServer, delivered_to, no_secret, opened
 
 from hl7bridge.config import Fhir, Tls
-from hl7bridge.delivery import endpoint as endpoint_module
-from hl7bridge.delivery.endpoint import FileEndpoint, HttpEndpoint, Shipment, open_endpoint
-from hl7bridge.delivery.outcome import Blame, Dead, Delivered, Misconfigured, Outcome, RetryAt, Unauthorised
-from hl7bridge.errors import ConfigError, UnavailableError
-
-SHIPMENT = Shipment("0190b5a2-7a3c-7cc0-8000-000000000001", 1_700_000_000.0, b'{"resourceType": "Bundle"}', 1)
-CREATED = {
-    "resourceType": "Bundle",
-    "type": "transaction-response",
-    "entry": [{"response": {"status": "201 Created"}}],
-}
-
-Play = Callable[[web.Request], "web.StreamResponse | None"]
-
-
-class ScriptedServer:
-    """Plays one answer a request, the last one for ever; keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.plays: list[Play] = [lambda _: web.json_response(CREATED)]
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.requests.append((request.method, request.path, dict(request.headers), await request.read()))
-        play = self.plays.pop(0) if len(self.plays) > 1 else self.plays[0]
-        response = play(request)
-        if response is None:  # the connection breaks
-            assert request.transport is not None
-            request.transport.abort()
-            return web.Response()
-        return response
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    scripted = ScriptedServer()
-    application = web.Application()
-    application.router.add_route("*", "/{tail:.*}", scripted.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.0)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    scripted.url = f"http://127.0.0.1:{port}/fhir"
-    yield scripted
-    await runner.cleanup()
-
-
-def no_secret(reference: str) -> str:
-    raise ConfigError([f"secret {reference}: is not set"])
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, secret: Callable[[str], str] = no_secret, **keys: object) -> AsyncIterator[HttpEndpoint]:
-    endpoint = HttpEndpoint(Fhir.model_validate({"base_url": url, "timeout": 5.0} | keys), secret)
-    try:
-        yield endpoint
-    finally:
-        await endpoint.close()
-
-
-async def delivered_to(
-    server: ScriptedServer, *plays: Play, secret: Callable[[str], str] = no_secret, **keys: object
-) -> Outcome:
-    server.plays = list(plays)
-    async with opened(server.url, secret, **keys) as endpoint:
-        return await endpoint.deliver(SHIPMENT)
+from hl7bridge.delivery import http
+from hl7bridge.delivery.endpoint import FileEndpoint, HttpEndpoint, open_endpoint
+from hl7bridge.delivery.outcome import Blame, Dead, Delivered, Misconfigured, RetryAt, Unauthorised
+from hl7bridge.delivery.tls import made
+from hl7bridge.errors import UnavailableError
 
 
 async def test_a_bundle_is_posted_to_the_base_with_the_headers_of_fhir(server: ScriptedServer) -> None:
@@ -160,7 +97,7 @@ async def test_an_answer_that_proves_nothing_is_retried(answer: bytes, why: str)
 
 
 async def test_an_answer_without_end_is_cut_off(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "ANSWER_MAX", 100_000)
+    monkeypatch.setattr(http, "ANSWER_MAX", 100_000)
     outcome = await delivered_to(server, lambda _: web.Response(body=b" " * 1_000_000))
     assert isinstance(outcome, RetryAt) and "broke off" in outcome.why
 
@@ -206,7 +143,7 @@ def test_tls_files_that_cannot_be_read_are_said_at_the_start(tmp_path: Path) -> 
 
 
 def test_tls_verifies_and_takes_the_configured_minimum() -> None:
-    context = endpoint_module._tls_context(Tls(minimum="1.3"))
+    context = made(Tls(minimum="1.3"), "fhir.tls")
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.verify_mode is ssl.CERT_REQUIRED and context.check_hostname
 

@@ -27,6 +27,8 @@ SANS_IO = [
     "translation",
     "mllp/framing",
     "delivery/answer",
+    "delivery/assertion",
+    "delivery/token",
     "delivery/lanes",
     "delivery/outcome",
     "delivery/retry",

@@ -124,6 +124,39 @@ ONE_MISTAKE = {
     "fhir: {bearer_token: 'env:T', basic_user: u, basic_password: 'env:P'}": (
         "f:1: fhir.bearer_token: either a bearer token or basic authentication, not both"
     ),
+    "fhir: {base_url: 'https://x', smart: {keys: ['file:k']}}": (
+        "f:1: fhir.smart.client_id: is needed: the name the server's people registered"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c}}": (
+        "f:1: fhir.smart.keys: needs a key, such as file:/etc/hl7bridge/smart.pem; `hl7bridge endpoint key` makes one"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: [k.pem]}}": (
+        "f:1: fhir.smart.keys.0: a secret is not written here; give its place as file:PATH or env:NAME"
+    ),
+    "fhir: {smart: {client_id: c, keys: ['file:k']}}": (
+        "f:1: fhir.smart: is set, but base_url is a folder, not a server"
+    ),
+    "fhir: {base_url: 'https://x', bearer_token: 'env:T', smart: {client_id: c, keys: ['file:k']}}": (
+        "f:1: fhir.smart: either smart, a bearer token or basic authentication, not two of them"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], scopes: ['a b']}}": (
+        "f:1: fhir.smart.scopes.0: is no scope; one item a scope, such as system/Patient.cruds"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], scopes: []}}": (
+        "f:1: fhir.smart.scopes: needs at least one scope, such as system/*.cruds"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], token_url: 'https://u:p@x/'}}": (
+        "f:1: fhir.smart.token_url: must be http://… or https://…, without user, password and '#'"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], parameters: {scope: a}}}": (
+        "f:1: fhir.smart.parameters.scope: is set by hl7bridge itself"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], parameters: {client_secret: a}}}": (
+        "f:1: fhir.smart.parameters.client_secret: a secret is not written here; SMART signs with keys instead"
+    ),
+    "fhir: {base_url: 'https://x', smart: {client_id: c, keys: ['file:k'], tls: {key: k}}}": (
+        "f:1: fhir.smart.tls.key: a key without a certificate"
+    ),
     "fhir: {headers: {X-Api-Key: abc}}": (
         "f:1: fhir.headers.X-Api-Key: a secret is not written here; give its place as file:PATH or env:NAME"
     ),
