@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
 
 from hl7bridge import reasons
 from hl7bridge.config import Listener, Sender
@@ -25,6 +27,40 @@ _VERSION: Final = re.compile(r"2\.[1-9](\.[1-9])?")
 _PATIENT_FIELDS: Final = {"PID": ((3,), (2, 4)), "MRG": ((1,), (4,))}  # the second where the first is empty: before 2.3
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How one sender's messages are taken: the sender's keys, the listener's where those are unset."""
+
+    charset_fallback: str | None
+    processing_ids: tuple[str, ...]
+    versions: tuple[str, ...]
+    require_cr: bool
+    on_storage_failure: str | None
+    control_id_reuse: str
+
+
+def profile_of(listener: Listener, sender: Sender | None) -> Profile:
+    """The keys of configuration's own names."""
+
+    def own(key: str) -> Any:
+        value = getattr(sender, key, None)
+        return getattr(listener, key) if value is None else value
+
+    return Profile(*(own(key) for key in Profile.__slots__))
+
+
+class Profiles:
+    """The profiles of one listener, each made once."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._profiles = {sender: profile_of(listener, sender) for sender in (None, *listener.senders)}
+
+    def __call__(self, header: Header, peer: str) -> Profile:
+        """`peer`: as sender_of."""
+        return self._profiles[sender_of(header, self._listener, peer)]
+
+
 def events_of(handled: Collection[tuple[str, str]]) -> Events:
     """The look-up for a set of (message_code, trigger_event)."""
     pairs = frozenset(handled)
@@ -38,28 +74,31 @@ def events_of(handled: Collection[tuple[str, str]]) -> Events:
     return why_not
 
 
-def admit(header: Header, listener: Listener, events: Events) -> Reason | None:
+def admit(header: Header, profile: Profile, events: Events, *, park: bool = False) -> Reason | None:
     """None: the message is taken, and a table handles it. A reason: it is taken and parked, for that reason.
 
-    Raises PeerError when the listener does not take it.
+    `park`: what no table handles is parked rather than refused. Raises PeerError when the message is not taken.
     """
     if not header.control_id.strip() or is_null(_text(header.control_id)):
         raise PeerError(reasons.NO_CONTROL_ID, location="MSH^1^10")
     if not header.message_code:
         raise PeerError(reasons.UNSUPPORTED_TYPE, "MSH-9 (message type) is empty", "MSH^1^9")
     reason = events(header.message_code, header.trigger_event)
-    if reason is not None and listener.unknown_events == "refuse":
+    if reason is not None and not park:
         raise PeerError(reason, location="MSH^1^9^1^1" if reason is reasons.UNSUPPORTED_TYPE else "MSH^1^9^1^2")
-    if header.processing_id not in listener.processing_ids:
+    if header.processing_id not in profile.processing_ids:
         raise PeerError(reasons.UNSUPPORTED_PROCESSING_ID, location="MSH^1^11")
     version = header.version
-    if not (version in listener.versions if listener.versions else _VERSION.fullmatch(version)):
+    if not (version in profile.versions if profile.versions else _VERSION.fullmatch(version)):
         raise PeerError(reasons.UNSUPPORTED_VERSION, location="MSH^1^12")
     return reason
 
 
-def sender_of(header: Header, listener: Listener) -> Sender | None:
-    """The first of the listener's senders that MSH-3.1 and MSH-4.1 fit."""
+def sender_of(header: Header, listener: Listener, peer: str = "") -> Sender | None:
+    """The first of the listener's senders that MSH-3.1, MSH-4.1 and the peer fit.
+
+    `peer`: the name of its certificate or, where it shows none, its address, as the journal keeps it.
+    """
     if not listener.senders:
         return None
     application, facility = (
@@ -67,9 +106,18 @@ def sender_of(header: Header, listener: Listener) -> Sender | None:
         for raw in (header.sending_application, header.sending_facility)
     )
     for sender in listener.senders:
-        if sender.application in ("", application) and sender.facility in ("", facility):
+        named = sender.application in ("", application) and sender.facility in ("", facility)
+        if named and sender.certificate in ("", peer) and (not sender.address or _is_in(peer, sender.address)):
             return sender
     return None
+
+
+def _is_in(peer: str, network: str) -> bool:
+    """Is the peer called by an address of this network? One called by its certificate's name is not."""
+    try:
+        return ip_address(peer.partition("%")[0]) in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def address_of(header: Header) -> str:

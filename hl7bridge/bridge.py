@@ -226,7 +226,13 @@ class Bridge:
                 translated=partial(translating.why_not, listener=name),
                 delivered=partial(undelivered, worker, within=listener.ack_timeout),
             )
-            server = MllpServer(listener, intake.handle, intake.refuse, ListenerWatch(name, self.metrics, self._log))
+            server = MllpServer(
+                listener,
+                intake.handle,
+                intake.refuse,
+                ListenerWatch(name, self.metrics, self._log),
+                requires_cr=intake.requires_cr,
+            )
             self.servers.append(server)
             await server.start()
             self.condition.ports[name] = server.port

@@ -26,24 +26,34 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from hl7bridge import reasons
-from hl7bridge.admission import Events, address_of, admit, control_id_of, lanes_of, sender_of, type_of
+from hl7bridge.admission import (
+    Events,
+    Profile,
+    Profiles,
+    address_of,
+    admit,
+    control_id_of,
+    lanes_of,
+    profile_of,
+    type_of,
+)
 from hl7bridge.config import Listener
 from hl7bridge.errors import JournalError, JournalFull, MessageError, PeerError
 from hl7bridge.hl7v2 import ack, batch
 from hl7bridge.hl7v2.escape import DEFAULT, Separators
 from hl7bridge.hl7v2.header import Header, read_header, read_separators
 from hl7bridge.hl7v2.message import parse
-from hl7bridge.journal.protocol import Appended, Journal, Received, State
+from hl7bridge.journal.protocol import Appended, ControlIdReused, Journal, Received, State, Terms
 from hl7bridge.mllp.framing import HEAD_BYTES
-from hl7bridge.mllp.gate import Refusal
+from hl7bridge.mllp.gate import HangUp, Refusal
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.reasons import Reason
 
 if TYPE_CHECKING:
     from hl7bridge.hl7v2.conformance import Finding
 
-# `ack: translated`: None, or why the tables cannot translate these bytes
-Translated = Callable[[bytes], Awaitable[MessageError | None]]
+# `ack: translated`, given a message and its peer's name: None, or why the tables cannot translate it
+Translated = Callable[[bytes, str], Awaitable[MessageError | None]]
 # `ack: delivered`: returns None when the message of this id is delivered, its reason when it is dead
 Delivered = Callable[[str], Awaitable[Reason | None]]
 # the findings of `validate`, given a message and its sender's charset_fallback; may block
@@ -67,6 +77,8 @@ REFUSALS: Final = {
     Refusal.BROKEN: (reasons.UNPARSABLE, "a byte of the MLLP framing stands inside the message"),
     Refusal.FAILED: (reasons.INTERNAL_ERROR, ""),
 }
+OURS: Final = (reasons.STORAGE_FAILED, reasons.BACKLOG_FULL, reasons.INTERNAL_ERROR)  # see on_storage_failure
+CLOSE: Final = "close"
 ENVELOPES: Final = (b"FHS", b"BHS")
 _BEFORE_ENVELOPE: Final = b" \t\r\n\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
 
@@ -104,6 +116,7 @@ class _Verdict:
     """What became of one message before the journal: to be stored, or answered negatively, or neither (an ACK)."""
 
     started: float
+    profile: Profile
     header: Header | None = None
     received: Received | None = None
     error: MessageError | None = None
@@ -142,10 +155,12 @@ class Intake:
         self._second, self._now = -1, datetime.fromtimestamp(0, UTC)  # the time that answers bear
         self._translated = translated
         self._delivered = delivered
+        self._profiles = Profiles(listener)
+        self._profile = profile_of(listener, None)
         self._check = (check or _conformance()) if listener.validate_ != "off" else None
 
     async def handle(self, payload: bytes, peer: Peer) -> bytes | None:
-        """The answer to one frame, or None when none is due."""
+        """The answer to one frame, or None when none is due. HangUp: for this sender the end of the connection is."""
         if payload[:3] != b"MSH" and payload.lstrip(_BEFORE_ENVELOPE)[:3].upper() in ENVELOPES:
             return await self._batch(payload, peer)
         async with peer.turn:
@@ -156,11 +171,25 @@ class Intake:
     def refuse(self, head: bytes, refusal: Refusal, peer: Peer) -> bytes | None:
         """The negative answer to a block whose first bytes are `head`."""
         reason, detail = REFUSALS[refusal]
-        started = time.perf_counter()
         header = _header_of_head(head)
+        profile = self._profiles(header, peer.name) if header else self._profile
+        verdict = _Verdict(time.perf_counter(), profile, header)
         if refusal is not Refusal.FAILED:  # which `handle` has counted
             self._tell(IntakeObserver.received, type_of(header))
-        return self._negative(_Verdict(started, header), PeerError(reason, detail))
+        return self._negative(verdict, PeerError(reason, detail), hang_up=False)
+
+    @property
+    def requires_cr(self) -> Callable[[bytes, Peer], bool] | None:
+        """Whether a CR must follow the FS of the block that begins with these bytes; None: as the listener says."""
+        if all(sender.require_cr in (None, self.listener.require_cr) for sender in self.listener.senders):
+            return None
+        return self._requires_cr
+
+    def _requires_cr(self, head: bytes, peer: Peer) -> bool:
+        try:
+            return self._profiles(read_header(head), peer.name).require_cr
+        except PeerError:
+            return self._profile.require_cr
 
     # -- a batch
 
@@ -173,7 +202,10 @@ class Intake:
                 storing.append(asyncio.ensure_future(self._stored(await self._judge(piece.raw, peer))))
                 # the task must have called append before the turn ends
                 await asyncio.sleep(0)
-        answers = [answer for answer in await asyncio.gather(*storing) if answer]
+        outcomes = await asyncio.gather(*storing, return_exceptions=True)
+        if any(isinstance(outcome, BaseException) for outcome in outcomes):  # HangUp: `_stored` raises nothing else
+            raise HangUp
+        answers = [answer for answer in outcomes if isinstance(answer, bytes)]
         if storing and not answers:
             return None
         envelope, separators = _envelope(payload)
@@ -183,7 +215,7 @@ class Intake:
 
     async def _judge(self, raw: bytes, peer: Peer) -> _Verdict:
         """Everything before the journal. Never raises."""
-        verdict = _Verdict(time.perf_counter())
+        verdict = _Verdict(time.perf_counter(), self._profile)
         try:
             await self._examine(raw, peer, verdict)
         except MessageError as error:
@@ -202,14 +234,14 @@ class Intake:
         if ack.is_acknowledgement(header):
             self._tell(IntakeObserver.acknowledgement)
             return
-        parked = admit(header, self.listener, self._events)
-        sender = sender_of(header, self.listener)
-        fallback = (sender and sender.charset_fallback) or self.listener.charset_fallback
+        profile = verdict.profile = self._profiles(header, peer.name)
+        parked = admit(header, profile, self._events, park=self.listener.unknown_events == "park")
+        fallback = profile.charset_fallback
         message = parse(raw, charset_fallback=fallback, header=header)
         if self._check is not None:
             await self._validate(raw, header, fallback)
         if self._translated is not None and parked is None and self.listener.ack == "translated":
-            error = await self._translated(raw)
+            error = await self._translated(raw, peer.name)
             if error is not None:
                 raise error
         verdict.answer = ack.accept(header, self._stamp())
@@ -228,6 +260,7 @@ class Intake:
             state=State.DEAD if parked else State.RECEIVED,
             reason=parked.code if parked else "",
             detail=parked.sentence if parked else "",
+            terms=Terms(refuse_reuse=True) if profile.control_id_reuse == "refuse" else None,
         )
 
     async def _validate(self, raw: bytes, header: Header, fallback: str | None) -> None:
@@ -242,7 +275,7 @@ class Intake:
             raise PeerError(reason, first.text, first.location)
 
     async def _stored(self, verdict: _Verdict) -> bytes | None:
-        """Makes the message durable, then answers it. Never raises."""
+        """Makes the message durable, then answers it. Raises nothing but HangUp."""
         received = verdict.received
         if received is None:
             return self._negative(verdict, verdict.error) if verdict.error else None
@@ -252,6 +285,8 @@ class Intake:
             reason = await self._undelivered(appended, received)
             if reason is not None:
                 return self._negative(verdict, PeerError(reason))
+        except ControlIdReused:
+            return self._negative(verdict, PeerError(reasons.REUSED_CONTROL_ID, location="MSH^1^10"))
         except JournalFull:
             return self._negative(verdict, PeerError(reasons.BACKLOG_FULL))
         except JournalError as error:
@@ -275,9 +310,16 @@ class Intake:
 
     # -- answers
 
-    def _negative(self, verdict: _Verdict, error: MessageError) -> bytes | None:
-        answer = ack.reject(verdict.header, error.reason, self._stamp(), error.location, error.detail)
-        code = ack.ack_code(verdict.header, error.reason) if answer else NO_ANSWER
+    def _negative(self, verdict: _Verdict, error: MessageError, *, hang_up: bool = True) -> bytes | None:
+        """Raises HangUp where the profile wants that in place of the answer."""
+        instead = verdict.profile.on_storage_failure if error.reason in OURS else None
+        closes = instead == CLOSE
+        if closes and hang_up:
+            self._acknowledged(NO_ANSWER, error.reason.code, verdict)
+            raise HangUp
+        instead = None if closes else instead
+        answer = ack.reject(verdict.header, error.reason, self._stamp(), error.location, error.detail, instead)
+        code = ack.ack_code(verdict.header, error.reason, instead) if answer else NO_ANSWER
         self._acknowledged(code, error.reason.code, verdict)
         return answer
 

@@ -49,7 +49,8 @@ class Made(Delivered, Protocol):
     def issues(self) -> Mapping[Any, int]: ...
 
 
-Make = Callable[[bytes, str], Awaitable[Made]]  # of a message and its listener's name; raises as Translating.translate
+# of a message, its listener's name and its peer's; raises as Translating.translate
+Make = Callable[[bytes, str, str], Awaitable[Made]]
 
 
 class Translating(Translator):
@@ -61,7 +62,7 @@ class Translating(Translator):
     async def translate(self, entry: Entry) -> Made:
         """For the worker. Raises MessageError; whatever it raises carries the `mapping_version` that failed."""
         try:
-            made = await self._make(entry.raw, entry.listener)
+            made = await self._make(entry.raw, entry.listener, entry.peer)
         except Exception as error:
             outcome = error.reason.code if isinstance(error, MessageError) else OTHER
             self._metrics.translations(getattr(error, "mapping_version", ""), outcome).inc()
@@ -71,10 +72,10 @@ class Translating(Translator):
             self._metrics.issues(kind, table, source).inc(count)
         return made
 
-    async def why_not(self, raw: bytes, listener: str) -> MessageError | None:
+    async def why_not(self, raw: bytes, peer: str, listener: str) -> MessageError | None:
         """For `ack: translated`: why the tables do not lead from these bytes to a bundle."""
         try:
-            await self._make(raw, listener)
+            await self._make(raw, listener, peer)
         except MessageError as error:
             return error
         return None
@@ -90,14 +91,14 @@ class InThreads:
         self._service = service
         self._executor = ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
 
-    async def __call__(self, raw: bytes, listener: str) -> Made:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener)
+    async def __call__(self, raw: bytes, listener: str, peer: str) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener, peer)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _translate(self, raw: bytes, listener: str) -> Translation:
-        setting = self._service.tables.setting(listener, read_header(raw))
+    def _translate(self, raw: bytes, listener: str, peer: str) -> Translation:
+        setting = self._service.tables.setting(listener, read_header(raw), peer)
         try:
             return translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
         except Exception as error:

@@ -48,6 +48,15 @@ NO_CONTROL_ID = Reason(
     "MSH-10 (message control id) is empty",
     "the sender must give every message a control id",
 )
+REUSED_CONTROL_ID = Reason(
+    "reused-control-id",
+    "sender",
+    "AE",
+    "CE",
+    "205",
+    "MSH-10 (message control id) came before with another message",
+    "the sender must give every message a control id of its own; control_id_reuse: accept takes such messages as new",
+)
 REQUIRED_FIELD_MISSING = Reason(
     "required-field-missing",
     "sender",
@@ -271,6 +280,7 @@ RETRIES_EXHAUSTED = Reason(
 CATALOGUE = _catalogue(
     UNPARSABLE,
     NO_CONTROL_ID,
+    REUSED_CONTROL_ID,
     REQUIRED_FIELD_MISSING,
     DATA_TYPE_ERROR,
     TABLE_VALUE_NOT_FOUND,

@@ -207,7 +207,7 @@ def _print_lineage(config: Config, entry: Entry, as_json: bool) -> None:
 
     try:
         header = read_header(entry.raw)
-        setting = TableSets(config).setting(entry.listener, header)
+        setting = TableSets(config).setting(entry.listener, header, entry.peer)
         message = parse(entry.raw, charset_fallback=setting.charset_fallback)
         story = explain(message, setting.mappings, setting.zone)
     except Hl7BridgeError as error:

@@ -9,15 +9,18 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from hl7bridge import zone
 from hl7bridge.config import shape
-from hl7bridge.config.model import Config, Fhir, Tls
+from hl7bridge.config.model import Config, Fhir, Sender, Tls
 from hl7bridge.config.secrets import is_reference
 
 Mistake = tuple[shape.Path, str]
+Network = IPv4Network | IPv6Network
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is a metric label and part of file names
 _ANY_HOST = frozenset({"", "0.0.0.0", "::", "*"})
@@ -25,11 +28,15 @@ _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?ke
 _SECRET_PARAMETER = re.compile(r"secret|password", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 token
 VERSIONS = tuple("2.1 2.2 2.3 2.3.1 2.4 2.5 2.5.1 2.6 2.7 2.7.1 2.8 2.8.1 2.8.2 2.9 2.9.1".split())  # noqa: SIM905
+PROCESSING_IDS = ("P", "T", "D")  # table 0103
 
 
 def check(config: Config) -> list[Mistake]:
     """Every mistake between keys."""
-    rules = (_names, _ports, _tls, _versions, _zones, _charsets, _folders, _endpoint, _credentials, _smart, _waits)
+    rules = (
+        *(_names, _ports, _tls, _versions, _senders, _zones, _charsets, _folders),
+        *(_endpoint, _credentials, _smart, _waits),
+    )
     return [mistake for rule in rules for mistake in rule(config)]
 
 
@@ -86,14 +93,63 @@ def _pair(tls: Tls, path: shape.Path) -> Iterator[Mistake]:
 
 
 def _versions(config: Config) -> Iterator[Mistake]:
-    for index, listener in enumerate(config.listeners):
-        for version in listener.versions:
+    for path, versions in _by_sender(config, "versions"):
+        for version in versions:
             if version not in VERSIONS:
                 known = ", ".join(VERSIONS)
-                yield ("listeners", index, "versions"), f"'{version}' is no HL7 v2 version; known: {known}"
+                yield path, f"'{version}' is no HL7 v2 version; known: {known}"
+    for path, ids in _by_sender(config, "processing_ids"):
+        if not ids:
+            yield path, "an empty list takes no message at all; leave the key out, or name P, T or D"
+        for one in ids:
+            if one not in PROCESSING_IDS:
+                yield path, f"'{one}' is no processing id (MSH-11, table 0103): P production, T training, D debugging"
 
 
-def _by_sender(config: Config, key: str) -> Iterator[tuple[shape.Path, str]]:
+def _senders(config: Config) -> Iterator[Mistake]:
+    """Each can be met: its own keys make sense together, and no sender before it takes all of its messages."""
+    for index, listener in enumerate(config.listeners):
+        asks = listener.tls is not None and listener.tls.client != "none"
+        for number, sender in enumerate(listener.senders):
+            path: shape.Path = ("listeners", index, "senders", number)
+            if sender.certificate and not asks:
+                yield (*path, "certificate"), "the listener asks no sender for a certificate; see tls.client"
+            if sender.certificate and sender.address:
+                yield (*path, "address"), "counts for senders without a certificate; give one or the other"
+            if sender.address and _network(sender.address) is None:
+                yield (
+                    (*path, "address"),
+                    f"'{sender.address}' is no address or network, such as 10.1.2.3 or 10.1.0.0/16",
+                )
+            for before, other in enumerate(listener.senders[:number]):
+                if _covers(other, sender):
+                    yield path, f"never counts: senders.{before} matches all it matches, and comes before it"
+                    break
+
+
+def _covers(one: Sender, other: Sender) -> bool:
+    """Does `one` match whatever `other` matches?"""
+    named = all(getattr(one, key) in ("", getattr(other, key)) for key in ("application", "facility", "certificate"))
+    if not named or not one.address:
+        return named
+    wide, narrow = _network(one.address), _network(other.address)
+    return wide is not None and narrow is not None and _within(narrow, wide)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _within(narrow: Network, wide: Network) -> bool:
+    if isinstance(narrow, IPv4Network) and isinstance(wide, IPv4Network):
+        return narrow.subnet_of(wide)
+    return isinstance(narrow, IPv6Network) and isinstance(wide, IPv6Network) and narrow.subnet_of(wide)
+
+
+def _by_sender(config: Config, key: str) -> Iterator[tuple[shape.Path, Any]]:
     """The values of a key that listeners and their senders share."""
     for index, listener in enumerate(config.listeners):
         for path, place in [

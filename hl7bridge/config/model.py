@@ -41,19 +41,36 @@ class Tls(Section):
     """The lowest TLS version spoken."""
 
 
+OnStorageFailure = Literal["AE", "AR", "CE", "CR", "close"]
+
+
 class Sender(Section):
-    """What differs for one sender of a listener, found by MSH-3 and MSH-4 (an empty key matches any)."""
+    """What differs for one sender of a listener: the first whose keys all match (an empty key matches any)."""
 
     application: str = ""
     """MSH-3.1 of the sender; empty matches any."""
     facility: str = ""
     """MSH-4.1 of the sender; empty matches any."""
+    certificate: str = ""
+    """Name of the sender's client certificate, as logs call it: common name, else SHA-256; empty matches any."""
+    address: str = ""
+    """Address or network (10.1.0.0/16) of a sender that shows no client certificate; empty matches any."""
     charset_fallback: str | None = None
     """As the listener's key of this name, for this sender."""
     timezone: str | None = None
     """As the listener's key of this name, for this sender."""
     overlays: tuple[str, ...] = ()
     """Folders laid over the tables for this sender, after the listener's."""
+    processing_ids: tuple[str, ...] | None = None
+    """As the listener's key of this name, for this sender."""
+    versions: tuple[str, ...] | None = None
+    """As the listener's key of this name, for this sender."""
+    require_cr: bool | None = None
+    """As the listener's key of this name, for this sender."""
+    on_storage_failure: OnStorageFailure | None = None
+    """As the listener's key of this name, for this sender."""
+    control_id_reuse: Literal["accept", "refuse"] | None = None
+    """As the listener's key of this name, for this sender."""
 
 
 class Listener(Section):
@@ -83,6 +100,12 @@ class Listener(Section):
     """Character set for bytes that do not fit MSH-18; unset: such messages are refused with AE/CE 102."""
     timezone: str | None = None
     """Zone of times that carry no offset, such as Europe/Berlin; unset means the machine's."""
+    on_storage_failure: OnStorageFailure | None = None
+    """What a sender hears when its message could not be made durable: AE or CE (an error), AR or CR (a rejection), each
+    said in the sender's own mode; `close`: no answer, the connection ends. Unset: AR in original mode, CE in enhanced.
+    Choose what makes this sender send again."""
+    control_id_reuse: Literal["accept", "refuse"] = "accept"
+    """A control id (MSH-10) that came before with other bytes: a new message, counted; or refused with AE/CE 205."""
     overlays: tuple[str, ...] = ()
     """Folders laid over the tables for this listener."""
     senders: tuple[Sender, ...] = ()

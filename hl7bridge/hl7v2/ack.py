@@ -57,6 +57,7 @@ CONDITIONS: Final = {  # table 0357
     "201": "Unsupported event code",
     "202": "Unsupported processing id",
     "203": "Unsupported version id",
+    "205": "Duplicate key identifier",
     "207": "Application internal error",
 }
 
@@ -101,11 +102,13 @@ def is_acknowledgement(header: Header) -> bool:
     return header.is_ack and header.accept_ack not in ASKED
 
 
-def ack_code(header: Header | None, reason: Reason | None) -> str:
-    """MSA-1 for this message: `reason` None is acceptance."""
+def ack_code(header: Header | None, reason: Reason | None, instead: str | None = None) -> str:
+    """MSA-1 for this message: `reason` None is acceptance. `instead`: AE, AR, CE or CR, said in the message's mode."""
     enhanced = header is not None and mode(header).enhanced
     if reason is None:
         return "CA" if enhanced else "AA"
+    if instead is not None:
+        return ("C" if enhanced else "A") + instead[1]
     return reason.enhanced if enhanced else reason.original
 
 
@@ -129,17 +132,23 @@ def accept(header: Header, stamp: Stamp) -> bytes | None:
 
 
 def reject(
-    header: Header | None, reason: Reason, stamp: Stamp, location: str | None = None, detail: str = ""
+    header: Header | None,
+    reason: Reason,
+    stamp: Stamp,
+    location: str | None = None,
+    detail: str = "",
+    instead: str | None = None,
 ) -> bytes | None:
     """The negative answer, or None when the sender asked for none. `header` None: the block could not be read.
 
-    location: ERL, `PID^1^3`; detail: what is wrong, without a value of the message (default: the reason's sentence).
+    location: ERL, `PID^1^3`; detail: what is wrong, without a value of the message (default: the reason's sentence);
+    instead: another code than the reason's, as `ack_code` has it.
     """
     if not due(header, positive=False):
         return None
     separators = header.separators if header else DEFAULT
     sign = separators.field
-    code = ack_code(header, reason)
+    code = ack_code(header, reason, instead)
     text = detail or reason.sentence
     where = (location or "").replace("^", separators.component or " ")
     named = (reason.condition, _fit(CONDITIONS[reason.condition], separators, MSA3_LENGTH), "HL70357")

@@ -23,12 +23,28 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from hl7bridge.errors import JournalRefusal
+
 
 class State(StrEnum):
     RECEIVED = "received"
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
+
+
+class ControlIdReused(JournalRefusal):
+    """The sender's control id is that of another message, and it may not be (Terms.refuse_reuse)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What some messages ask of their commit besides being stored: held, and changed, in the same transaction.
+
+    refuse_reuse: not taken when the sender's control id came before with other bytes (ControlIdReused).
+    """
+
+    refuse_reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,7 @@ class Received:
     state: State = State.RECEIVED  # DEAD with a reason: parked on arrival
     reason: str = ""
     detail: str = ""
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)

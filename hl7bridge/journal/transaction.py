@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hl7bridge.errors import Hl7BridgeError, JournalFull, JournalRefusal
+from hl7bridge.journal import terms
 from hl7bridge.journal.protocol import Appended, Change, Received, State
 from hl7bridge.journal.rows import Mint, bindable, id_bytes, id_text, join_lanes, split_lanes
 
@@ -129,6 +130,10 @@ def write(round_: Round, works: Sequence[Work]) -> list[Any]:
 def _append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[Any]) -> None:
     if round_.room < len(appends):
         appends = _admitted(round_, appends, outcomes)
+        if not appends:
+            return
+    if any(message.terms is not None for _, message in appends):
+        appends = terms.admitted(round_.connection, appends, outcomes, _duplicate)
         if not appends:
             return
     connection, tally = round_.connection, round_.tally

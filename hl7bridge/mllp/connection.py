@@ -18,7 +18,7 @@ from collections import deque
 from typing import cast
 
 from hl7bridge.mllp.framing import HEAD_BYTES, Broken, Cause, Discarded, Event, Frame, Framer, Junk, TooLarge, frame
-from hl7bridge.mllp.gate import Gate, Refusal
+from hl7bridge.mllp.gate import Gate, HangUp, Refusal
 from hl7bridge.mllp.observer import Observer, Why
 from hl7bridge.mllp.peer import keep_alive, peer_of
 
@@ -26,12 +26,13 @@ from hl7bridge.mllp.peer import keep_alive, peer_of
 class _Answer:
     """A place in the row of answers."""
 
-    __slots__ = ("block", "settled", "size")
+    __slots__ = ("block", "hangs_up", "settled", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.settled = False
         self.block: bytes | None = None
+        self.hangs_up = False
 
 
 class Connection(asyncio.Protocol):
@@ -43,6 +44,8 @@ class Connection(asyncio.Protocol):
         self._limits = gate.limits
         self._loop = asyncio.get_running_loop()
         self._framer = Framer(gate.listener.max_message_bytes, gate.listener.require_cr)
+        if gate.requires_cr is not None:
+            self._framer = Framer(gate.listener.max_message_bytes, self._requires_cr)
         self._answers: deque[_Answer] = deque()
         self._waiting: deque[bytes] = deque()  # whole frames that came in one read beyond the limit in flight
         self._bytes = 0  # payload bytes of both
@@ -176,6 +179,8 @@ class Connection(asyncio.Protocol):
     async def _serve(self, payload: bytes, answer: _Answer) -> None:
         try:
             block = await self._gate.handle(payload, self.peer)
+        except HangUp:
+            answer.hangs_up, block = True, None
         except Exception as error:
             self._gate.tell(Observer.failed, self.peer, error)
             block = self._refusal(payload[:HEAD_BYTES], Refusal.FAILED)
@@ -207,6 +212,8 @@ class Connection(asyncio.Protocol):
         while self._answers and self._answers[0].settled:
             answer = self._answers.popleft()
             self._bytes -= answer.size
+            if answer.hangs_up:
+                self._hang_up()
             if answer.block is not None:
                 blocks.append(frame(answer.block))
         if blocks:
@@ -216,6 +223,23 @@ class Connection(asyncio.Protocol):
         self._regulate()
         if self._closing and not self._owes():
             self._finish()
+
+    def _hang_up(self) -> None:
+        """Nothing behind this block is answered: its sender would take the next answer for the one it did not get."""
+        self._gate.tell(Observer.dropped, self.peer, Why.HUNG_UP)
+        self._gate.tell(Observer.unanswered, self.peer, 1 + len(self._answers) + len(self._waiting))
+        self._answers.clear()
+        self._waiting.clear()
+        self._bytes = 0
+        self._closing = True
+
+    def _requires_cr(self, head: bytes) -> bool:
+        assert self._gate.requires_cr is not None
+        try:
+            return self._gate.requires_cr(head, self.peer)
+        except Exception as error:
+            self._gate.tell(Observer.failed, self.peer, error)
+            return self._listener.require_cr
 
     def _mishap(self, event: Broken | TooLarge | Discarded) -> None:
         if isinstance(event, TooLarge):

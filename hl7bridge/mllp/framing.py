@@ -4,7 +4,8 @@ A block is VT payload FS CR (MLLP Release 1). What holds here: the events depend
 were cut into pieces; a byte is looked at a fixed number of times, so a 16 MiB block costs what 16 MiB cost; nothing
 outside a block is kept, and inside one never more than the limit.
 
-What real senders do, and what becomes of it (`require_cr` switches the three tolerances off):
+What real senders do, and what becomes of it (`require_cr` switches the three tolerances off, for every block or for
+those whose first bytes say so, because a sender names itself in the block only):
   FS LF, FS CR LF, FS VT   end the block; CR and LF right behind a block are not junk
   FS and then silence      ends the block when `pause` or `eof` says that nothing followed
   VT inside a block        the block before it was cut off: Broken, and a new block starts
@@ -13,6 +14,7 @@ What real senders do, and what becomes of it (`require_cr` switches the three to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Final
@@ -91,13 +93,14 @@ def frame(payload: bytes) -> bytes:
 class Framer:
     """Cuts one stream into blocks. Feed bytes in the order they came; `max_message_bytes` limits a payload.
 
-    After `eof` the framer is as new.
+    `require_cr`: for all blocks, or asked with the first bytes of a block (at most HEAD_BYTES) whose FS no CR follows;
+    it must always say the same of the same block. After `eof` the framer is as new.
     """
 
-    def __init__(self, max_message_bytes: int, require_cr: bool = False) -> None:
+    def __init__(self, max_message_bytes: int, require_cr: bool | Callable[[bytes], bool] = False) -> None:
         self._limit = max_message_bytes
-        self._terminators = frozenset((CR,)) if require_cr else frozenset((CR, LF))
-        self._tolerant = not require_cr
+        self._strict = require_cr
+        self._strict_head = False  # DISCARDING: what was said of the block that is dropped
         self._state = _State.OUTSIDE
         self._buffer = bytearray()  # INSIDE: the payload from its first byte; DISCARDING: at most one FS
         self._scanned = 0  # payload bytes known to hold no undecided FS or VT
@@ -117,9 +120,10 @@ class Framer:
     @property
     def end_pending(self) -> bool:
         """An FS is the last byte so far, and it would end the block if nothing followed: see `pause`."""
-        if not self._tolerant or not self._buffer or self._buffer[-1] != FS:
+        if not self._buffer or self._buffer[-1] != FS:
             return False
-        return self._state is _State.DISCARDING or self._scanned == len(self._buffer) - 1
+        last = self._state is _State.DISCARDING or self._scanned == len(self._buffer) - 1
+        return last and not self._needs_cr(0, len(self._buffer) - 1)
 
     def feed(self, data: bytes) -> list[Event]:
         """The events these bytes complete, in order."""
@@ -203,10 +207,16 @@ class Framer:
         cut = self._buffer.find(VT, start, stop)
         return (cut, VT) if cut >= 0 else (stop, None if end < 0 else FS)
 
-    def _ends(self, at: int) -> bool:
-        """The FS at `at`, which is not the last byte, ends its block."""
+    def _needs_cr(self, start: int, at: int) -> bool:
+        """Of the block whose payload begins at `start`: does its FS at `at` end it with a CR behind only?"""
+        if isinstance(self._strict, bool):
+            return self._strict
+        return self._strict_head if self._state is _State.DISCARDING else self._strict(self._head(start, at))
+
+    def _ends(self, start: int, at: int) -> bool:
+        """The FS at `at`, which is not the last byte, ends the block whose payload begins at `start`."""
         follows = self._buffer[at + 1]
-        return follows in self._terminators or (follows == VT and self._tolerant)
+        return follows == CR or (follows in (LF, VT) and not self._needs_cr(start, at))
 
     def _behind(self, at: int) -> int:
         """The first byte behind the block that the FS at `at` ends; a VT stays for the next block."""
@@ -217,7 +227,9 @@ class Framer:
         at, mark = self._next(start + self._scanned)
         if at - start > self._limit:
             # as many bytes of the head as there are whatever came in one piece: the limit's first excess byte decides
-            events.append(TooLarge(self._head(start, start + self._limit + 1)))
+            head = self._head(start, start + self._limit + 1)
+            events.append(TooLarge(head))
+            self._strict_head = not isinstance(self._strict, bool) and self._strict(head)
             self._begin(_State.DISCARDING)
             self._discarded = at - start
             return at, True
@@ -228,7 +240,7 @@ class Framer:
         self._scanned = at - start
         if mark is None or at + 1 == len(self._buffer):
             return start, False
-        if not self._ends(at):
+        if not self._ends(start, at):
             self._embedded = True
             self._scanned += 1
             return start, True
@@ -245,7 +257,7 @@ class Framer:
             return at, True
         if mark == FS and at + 1 == len(self._buffer):
             return at, False
-        if mark == FS and not self._ends(at):
+        if mark == FS and not self._ends(start, at):
             self._discarded += 1
             return at + 1, True
         events.append(Discarded(self._discarded))

@@ -22,8 +22,13 @@ class Refusal(StrEnum):
     FAILED = "failed"  # the handler raised
 
 
+class HangUp(Exception):
+    """Raised by a handler: no answer to this block nor to any behind it; the connection ends after those before it."""
+
+
 Handle = Callable[[bytes, Peer], Awaitable[bytes | None]]  # payload -> answer, or None when none is due
 Refuse = Callable[[bytes, Refusal, Peer], bytes | None]  # the first bytes of a payload -> its negative answer
+RequiresCr = Callable[[bytes, Peer], bool]  # the first bytes of a payload -> must a CR follow its FS?
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Gate(Protocol):
     limits: Limits
     handle: Handle
     refuse: Refuse
+    requires_cr: RequiresCr | None  # None: as the listener says
 
     def admit(self, connection: Connection) -> bool:
         """Whether the connection is taken."""

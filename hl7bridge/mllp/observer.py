@@ -23,6 +23,7 @@ class Why(StrEnum):
     TOO_LARGE = "too-large"
     FAILED = "failed"  # an answer could not be made: silence would leave the sender waiting
     DRAIN = "drain"
+    HUNG_UP = "hung-up"  # the answer to a failure of storage is, for this sender, the end of the connection
 
 
 class Observer:

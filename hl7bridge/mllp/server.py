@@ -15,7 +15,7 @@ from typing import Any
 from hl7bridge.config import Listener
 from hl7bridge.errors import UnavailableError
 from hl7bridge.mllp.connection import Connection
-from hl7bridge.mllp.gate import Handle, Limits, Refuse
+from hl7bridge.mllp.gate import Handle, Limits, Refuse, RequiresCr
 from hl7bridge.mllp.observer import Observer
 from hl7bridge.mllp.tls import server_context
 
@@ -25,7 +25,7 @@ class MllpServer:
 
     handle: payload, peer -> answer payload, or None when none is due; frames of one connection are handled side by
     side, started in the order they came. refuse: first bytes of a payload, why, peer -> negative answer. Neither frames
-    (VT, FS) what it gives.
+    (VT, FS) what it gives. requires_cr: first bytes of a payload, peer -> must CR follow its FS (default: listener's)?
     """
 
     def __init__(
@@ -35,10 +35,12 @@ class MllpServer:
         refuse: Refuse,
         observer: Observer | None = None,
         limits: Limits | None = None,
+        requires_cr: RequiresCr | None = None,
     ) -> None:
         self.listener = listener
         self.handle = handle
         self.refuse = refuse
+        self.requires_cr = requires_cr
         self.limits = limits or Limits()
         self.observer_failures = 0
         self._observer = observer or Observer()

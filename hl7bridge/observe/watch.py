@@ -51,7 +51,7 @@ class ListenerWatch(ListenerObserver):
         self._fault(peer, Why.TOO_LARGE.value, 0)
 
     def dropped(self, peer: Peer, why: Why) -> None:
-        if why in (Why.IDLE, Why.DRAIN, Why.TOO_LARGE):  # ordinary, or told already
+        if why in (Why.IDLE, Why.DRAIN, Why.TOO_LARGE, Why.HUNG_UP):  # ordinary, or told already
             self._log.debug("connection ended", listener=self._listener, peer=peer.name, detail=why.value)
         else:
             self._fault(peer, why.value, 0)

@@ -90,10 +90,10 @@ class TableSets:
         choices = (None, *listener.senders)
         return list(dict.fromkeys(self._settings[listener.name, one].mappings.version for one in choices))
 
-    def setting(self, listener: str, header: Header) -> Setting:
-        """For a message that came in by `listener`. One that is no longer configured: the general set."""
+    def setting(self, listener: str, header: Header, peer: str = "") -> Setting:
+        """For a message that came in by `listener` from `peer`. A listener no longer configured: the general set."""
         place = self._listeners.get(listener)
-        return self._settings[listener, sender_of(header, place)] if place is not None else self.general
+        return self._settings[listener, sender_of(header, place, peer)] if place is not None else self.general
 
 
 def _again(config: Config, sets: dict[Folders, Mappings]) -> TableSets:

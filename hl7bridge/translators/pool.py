@@ -97,9 +97,9 @@ class Pool:
         self._load = asyncio.create_task(asyncio.to_thread(load))  # pickling takes a while
         self._stir()
 
-    async def translate(self, raw: bytes, listener: str) -> Done:
+    async def translate(self, raw: bytes, listener: str, peer: str = "") -> Done:
         """Raises MessageError: what was wrong with the message, or internal-error; it carries the `mapping_version`."""
-        job = _Job(Work(raw, listener))
+        job = _Job(Work(raw, listener, peer))
         self._jobs.append(job)
         self._stir(1)
         return await job.answer

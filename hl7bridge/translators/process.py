@@ -58,7 +58,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 def answer(work: Work, tables: TableSets) -> Done | Refused | Failed:
     version = ""
     try:
-        setting = tables.setting(work.listener, read_header(work.raw))
+        setting = tables.setting(work.listener, read_header(work.raw), work.peer)
         version = setting.mappings.version
         made = translate(work.raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
         issues = {(str(kind), table, source): times for (kind, table, source), times in made.issues.items()}

@@ -26,6 +26,7 @@ class Work(NamedTuple):
 
     raw: bytes
     listener: str
+    peer: str = ""
 
 
 class Loaded(NamedTuple):

@@ -251,7 +251,7 @@ async def test_a_defect_anywhere_is_a_negative_answer(monkeypatch: pytest.Monkey
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError(SECRET)
 
-    for place in ("admit", "sender_of", "parse", "lanes_of", "address_of"):
+    for place in ("admit", "Received", "parse", "lanes_of", "address_of"):
         with monkeypatch.context() as patch:
             patch.setattr(f"hl7bridge.intake.{place}", broken)
             desk = Desk()
@@ -334,7 +334,7 @@ async def test_validation_by_the_profiles_refuses_what_lacks_a_required_segment(
 
 
 async def test_what_the_tables_cannot_translate_is_refused_where_the_answer_waits_for_that() -> None:
-    async def translated(raw: bytes) -> MessageError | None:
+    async def translated(raw: bytes, peer: str) -> MessageError | None:
         return TranslationError(reasons.NOT_TRANSLATABLE, "no row", "PID^1^5") if b"|C2|" in raw else None
 
     desk = Desk({"ack": "translated"}, translated=translated)

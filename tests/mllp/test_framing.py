@@ -245,3 +245,37 @@ def test_sixteen_mebibytes_in_small_pieces_are_looked_at_once() -> None:
 def test_no_event_shows_payload_bytes() -> None:
     for event in fed([b"\x0bSENTINEL" + frame(b"SENTINEL") + b"\x0bSENT\x1cINEL\x1c\r" + frame(b"SENTINEL" * 20)]):
         assert "SENT" not in repr(event)
+
+
+def strict_for_a(head: bytes) -> bool:
+    return head.startswith(A[:9] + b"A")
+
+
+@pytest.mark.parametrize("end", [b"\x1c\n", b"\x1c", b"\x1c\r"])
+def test_where_a_cr_is_required_may_depend_on_the_block(end: bytes) -> None:
+    stream = b"\x0b" + B + end + b"\x0b" + A + end + frame(B)
+    strict = Broken(len(A) + len(end) - 1 if end != b"\x1c" else len(A) + 1, (A + end)[: len(A) + len(end)], Cause.CUT)
+    for cut in range(len(stream) + 1):
+        framer = Framer(LIMIT, strict_for_a)
+        events = merged([*framer.feed(stream[:cut]), *framer.feed(stream[cut:]), *framer.eof()])
+        if end == b"\x1c\r":
+            assert events == [Frame(B), Frame(A), Frame(B)]
+        else:
+            assert events[0] == Frame(B) and events[-1] == Frame(B)
+            assert isinstance(events[1], Broken) and events[1].cause is strict.cause and len(events) == 3
+
+
+def test_a_block_too_large_ends_as_its_first_bytes_say() -> None:
+    for block, ends in ((A, False), (B, True)):
+        framer = Framer(10, strict_for_a)
+        events = framer.feed(b"\x0b" + block + b"\x1c\n" + b"x")
+        assert isinstance(events[0], TooLarge)
+        assert any(isinstance(event, Discarded) for event in events) == ends
+
+
+def test_a_pause_ends_no_block_that_requires_its_cr() -> None:
+    for block, ends in ((A, False), (B, True)):
+        framer = Framer(LIMIT, strict_for_a)
+        assert framer.feed(b"\x0b" + block + b"\x1c") == []
+        assert framer.end_pending == ends
+        assert bool(framer.pause()) == ends

@@ -14,7 +14,7 @@ from scripted_peer import PATIENCE, Echo, Recorder, bench, eventually, listener,
 
 from hl7bridge.errors import UnavailableError
 from hl7bridge.mllp.framing import frame
-from hl7bridge.mllp.gate import Limits, Refusal
+from hl7bridge.mllp.gate import HangUp, Limits, Refusal
 from hl7bridge.mllp.observer import Observer
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.mllp.server import MllpServer
@@ -507,3 +507,49 @@ async def test_a_peer_that_vanishes_is_noticed_by_the_kernel() -> None:
         connected = connection._transport.get_extra_info("socket")
         assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 61
+
+
+async def test_a_handler_that_hangs_up_ends_the_connection_behind_the_answers_before() -> None:
+    """A sender would take the next message's answer for the one it did not get."""
+    async with bench() as b:
+        real = b.server.handle
+
+        async def handle(payload: bytes, peer: Peer) -> bytes | None:
+            answer = await real(payload, peer)
+            if payload == b"disk full":
+                raise HangUp
+            return answer
+
+        b.server.handle = handle
+        peer = await b.peer()
+        await peer.send(frame(b"hold") + frame(b"disk full") + frame(b"behind"))
+        await eventually(lambda: len(b.echo.seen) == 3)
+        b.echo.go.set()
+        assert await peer.answer() == b"ACK hold"
+        assert await peer.closed()
+        await b.recorder.until("dropped", "hung-up")
+        await b.recorder.until("unanswered", 2)
+        other = await b.peer()
+        await other.send(frame(b"next"))
+        assert await other.answer() == b"ACK next"
+
+
+async def test_which_blocks_need_a_cr_may_depend_on_their_sender() -> None:
+    async with bench() as b:
+        b.server.requires_cr = lambda head, peer: head.startswith(b"strict")
+        peer = await b.peer()
+        await peer.send(b"\x0bstrict\x1c\n" + b"\x0bloose\x1c\n" + frame(b"strict"))
+        assert [await peer.answer(), await peer.answer()] == [b"ACK loose", b"ACK strict"]
+        assert ("broken", 8, "cut") in b.recorder.said
+
+
+async def test_a_defect_in_the_question_for_the_cr_leaves_the_listeners_own_rule() -> None:
+    def broken(head: bytes, peer: Peer) -> bool:
+        raise RuntimeError
+
+    async with bench() as b:
+        b.server.requires_cr = broken
+        peer = await b.peer()
+        await peer.send(b"\x0bloose\x1c\n")
+        assert await peer.answer() == b"ACK loose"
+        await b.recorder.until("failed", "RuntimeError")

@@ -54,7 +54,7 @@ class Tables:
     def events(self, _listener: object) -> frozenset[tuple[str, str]]:
         return frozenset({("ADT", "A01"), ("ADT", "A99")})
 
-    def setting(self, _listener: str, _header: object) -> Setting:
+    def setting(self, _listener: str, _header: object, _peer: str = "") -> Setting:
         return Setting()
 
 

@@ -109,6 +109,31 @@ ONE_MISTAKE = {
     ),
     "listeners: [{overlays: [sites/none]}]": "f:1: listeners.0.overlays.0: there is no folder 'sites/none'",
     "listeners: [{senders: [{overlays: [x]}]}]": "f:1: listeners.0.senders.0.overlays.0: there is no folder 'x'",
+    "listeners: [{senders: [{versions: [3.0]}]}]": (
+        "f:1: listeners.0.senders.0.versions: '3.0' is no HL7 v2 version; known: 2.1, 2.2, 2.3, 2.3.1, 2.4, 2.5, 2.5.1,"
+        " 2.6, 2.7, 2.7.1, 2.8, 2.8.1, 2.8.2, 2.9, 2.9.1"
+    ),
+    "listeners: [{processing_ids: [X]}]": (
+        "f:1: listeners.0.processing_ids: 'X' is no processing id (MSH-11, table 0103): P production, T training, D debugging"
+    ),
+    "listeners: [{senders: [{processing_ids: []}]}]": (
+        "f:1: listeners.0.senders.0.processing_ids: an empty list takes no message at all; leave the key out, or name P, T or D"
+    ),
+    "listeners: [{senders: [{certificate: epic}]}]": (
+        "f:1: listeners.0.senders.0.certificate: the listener asks no sender for a certificate; see tls.client"
+    ),
+    "listeners: [{senders: [{address: lab.example}]}]": (
+        "f:1: listeners.0.senders.0.address: 'lab.example' is no address or network, such as 10.1.2.3 or 10.1.0.0/16"
+    ),
+    "listeners:\n- senders:\n  - {facility: A}\n  - {facility: A, application: B}": (
+        "f:4: listeners.0.senders.1: never counts: senders.0 matches all it matches, and comes before it"
+    ),
+    "listeners:\n- senders:\n  - {address: 10.1.0.0/16}\n  - {address: 10.1.2.3, application: B}": (
+        "f:4: listeners.0.senders.1: never counts: senders.0 matches all it matches, and comes before it"
+    ),
+    "listeners: [{on_storage_failure: AA}]": (
+        "f:1: listeners.0.on_storage_failure: must be AE, AR, CE, CR or close, not 'AA'"
+    ),
     "listeners: [{frame_timeout: 400}]": "f:1: listeners.0.frame_timeout: is longer than total_frame_timeout",
     "mappings: {path: nowhere}": "f:1: mappings.path: there is no folder 'nowhere'",
     "fhir: {base_url: 'ftp://x'}": "f:1: fhir.base_url: must be http://…, https://… or file:FOLDER",
