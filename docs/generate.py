@@ -91,6 +91,9 @@ SHOWS = {  # samples/<stem>.hl7: what a reader can learn from it
     "oru_r01_text_report": "a report in words: repetitions of OBX-5 are lines",
     "oru_r01_timing_charge": "an order with timing, contact, charge and a document",
     "oru_r30_point_of_care": "a measurement at the bedside, without an order",
+    "oru_r31_point_of_care_order_to_find": "a measurement at the bedside whose order has to be found",
+    "oru_r32_point_of_care_ordered": "measurements at the bedside for an order that is known, by both its numbers",
+    "oru_r40_alert": "an alarm of a monitor: what was measured, the limit, the device and the bed",
 }
 
 

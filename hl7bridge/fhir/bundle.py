@@ -23,7 +23,7 @@ from hl7bridge.fhir.identity import (
     way_of,
 )
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.patch import Patch, erase
+from hl7bridge.fhir.patch import Patch, erase, name_parts
 from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
 
 NESTED = (dict, list)  # made once: `dict | list` would be made for every element
@@ -231,7 +231,7 @@ class Layout:
         first, *rest = body["identifier"]
         marked = {"id": "created", **first}
         made = {**body, "identifier": [marked, *rest]}
-        self.copies[id(made)], self.copies[id(marked)] = self.copies[id(body)], id(first)
+        self.copies[id(made)], self.copies[id(marked)] = self.copies[id(body)], self.copies.get(id(first), id(first))
         return made
 
     def _undone(self, resource: Resource) -> Iterator[Erasure]:
@@ -246,10 +246,15 @@ class Layout:
         return rule.keys if rule is not None else {}
 
     def _name_parts(self, resource: Resource) -> None:
-        """A list told apart by `id`: each part gets one made from what it says, so that it is only ever added once."""
+        """A list told apart by `id`: each part gets one made from what it says, so that it is only ever added once.
+
+        One told apart by what stands deeper: ids made from that."""
         for name, keys in self._keys(resource.type).items():
             for part in resource.body.get(name, ()) if "id" in keys else ():
                 part["id"] = self._identities.name(part)
+            for key in keys:
+                if "." in key:
+                    name_parts(name, resource.body.get(name, ()), key)
 
 
 def _delete(type: str, identifier: Identifier) -> Body:

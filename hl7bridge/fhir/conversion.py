@@ -41,12 +41,16 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What differs in one type: `moves` by R4 path, `codes` by R4 path and R4 code ("extension": there is none in R5),
-    `adds` by R5 path where nothing says it, `absent`: R5 paths that say so where nothing says it."""
+    `adds` by R5 path where nothing says it, `absent`: R5 paths that say so where nothing says it. `otherwise`, by R4
+    path: the coding of a concept that has none of its system. `extensions`: urls in R4 and R5, of those right in the
+    type."""
 
     moves: Mapping[Names, Move] = field(default_factory=dict)
     codes: Mapping[Names, Mapping[str, str]] = field(default_factory=dict)
     adds: Mapping[Names, str] = field(default_factory=dict)
     absent: frozenset[Names] = frozenset()
+    otherwise: Mapping[Names, str] = field(default_factory=dict)
+    extensions: Mapping[str, str] = field(default_factory=dict)
 
     def home(self, path: Names) -> Names:
         """Where an R4 path leads in R5: it follows what is around it; () for an extension."""
@@ -198,6 +202,12 @@ def _differing(old: Model, new: Model, differences: Mapping[str, Difference]) ->
     """The types of R4 whose bodies may not be passed on as they are."""
     known = [type_ for type_ in old.types if not old.is_resource(type_) or new.is_resource(type_)]
     found = {type_ for type_ in known if type_ in differences or not _alike(type_, old, new)} - _SAME_CONTAINER
+    found |= {
+        ".".join((type_, *path[:count]))
+        for type_, difference in differences.items()
+        for path in difference.otherwise
+        for count in range(1, len(path))
+    }
     while True:
         more = {
             type_
@@ -240,6 +250,8 @@ class _Plan:
         self._root = old.partition(".")[0]
         said, self._prefix = conversion.difference(old)
         self._codes = said.codes
+        self._otherwise = said.otherwise
+        self._extensions = said.extensions if not self._prefix else {}
         here = len(home)
         self._adds = {p[-1]: text for p, text in said.adds.items() if p[:-1] == home and len(p) == here + 1}
         self._absent = [p[-1] for p in said.absent if p[:-1] == home]
@@ -448,6 +460,10 @@ class _Plan:
                 beside = {**(beside or {}), "extension": [*(beside or {}).get("extension", ()), note]}
             said = new
         wraps = _WRAPS.get((old.type, target.type))
+        if old.type == "Extension" and said["url"] in self._extensions:
+            renamed = {**said, "url": self._extensions[said["url"]]}
+            changes.copies[id(renamed)] = changes.built(said)
+            return renamed, beside
         if wraps is not None:
             return _wrapped(wraps, said, beside, move.system, origin, changes), None
         if old.is_primitive:
@@ -456,7 +472,9 @@ class _Plan:
             return None, beside
         if self._all.old.is_backbone(old.type):  # nothing is left of one whose elements all stand elsewhere
             return self._all.part(old.type, target.type, said, changes, move.to, frame) or None, beside
-        return self._all.part(old.type, target.type, said, changes, (), None), beside  # its paths begin at itself
+        made = self._all.part(old.type, target.type, said, changes, (), None)  # its paths begin at itself
+        coding = self._otherwise.get(step.path)
+        return (made if coding is None else _with_a_code(made, coding, changes)), beside
 
     def _ambiguous(self, step: _Step, code: str) -> bool:
         """Whether several codes of R4 become this one, so that what was meant is said beside it."""
@@ -538,6 +556,20 @@ def _wrapped(names: Names, said: Any, beside: Any, system: str, origin: Origin, 
         changes.note(inner, "system", OWN)
         changes.note(inner, last, origin)
     return {names[0]: [inner]}
+
+
+def _with_a_code(concept: Body, text: str, changes: Changes) -> Body:
+    """The concept, and behind what it says a coding of the system R5 requires, where it has none."""
+    system, _, code = text.rpartition("|")
+    codings = concept.get("coding", [])
+    if any(coding.get("system") == system for coding in codings):
+        return concept
+    coding = {"system": system, "code": code}
+    made = {"coding": [*codings, coding], **{n: v for n, v in concept.items() if n != "coding"}}
+    changes.copies[id(made)], changes.copies[id(made["coding"])] = changes.built(concept), changes.built(codings)
+    for name in coding:
+        changes.note(coding, name, OWN)
+    return made
 
 
 def _with(body: Body, name: str, value: Any) -> Body:

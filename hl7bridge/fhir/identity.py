@@ -115,6 +115,8 @@ class Identities:
         values: list[Any] = [resource.body]
         for name in path.split("."):
             values = [part for value in values for part in _children(value, name)]
+        if path.lower().endswith("identifier"):
+            return _numbers(values)
         return (
             orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode()
             if values
@@ -147,6 +149,14 @@ def _children(value: Any, name: str) -> list[Any]:
     if name in value:
         return [value[name]]
     return [part for key, part in value.items() if key.startswith(name) and key[len(name) : len(name) + 1].isupper()]
+
+
+def _numbers(values: Iterable[Any]) -> str:
+    """Identifiers by what identifies: system and value, in any order. How one is called (`type`, `use`) may change."""
+    identifiers = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    said = sorted({(one.get("system", ""), one.get("value", "")) for one in identifiers if isinstance(one, dict)})
+    named = [number for number in said if any(number)]
+    return orjson.dumps(named).decode() if named else ""
 
 
 def preferred(body: Body, prefer: Sequence[str]) -> tuple[str, str] | None:

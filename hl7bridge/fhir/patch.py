@@ -3,8 +3,10 @@
 Sans-IO. Source: FHIR R4 fhirpatch.html, as HAPI FHIR 8 takes it in a transaction. What holds:
 
 - Doing it twice gives the same as once. An element is deleted (no error where there is none) and added again.
-- A list is replaced whole; where `keys` tell its parts apart (telecom by `use`) only the parts like those said are. R4
-  lets an operation delete one element, so `[0]` is deleted as often as a list may be long: LONGEST.
+- A list is replaced whole; where `keys` tell its parts apart (telecom by `use`) only the parts like those said are. A
+  key deeper down (`type.coding.code`) is what the ids are made of that such parts are written with:
+  `participant-ATND-1`. R4 lets an operation delete one element, so `[0]` is deleted as often as a list may be long:
+  LONGEST.
 - Into period, hospitalization and other single backbone elements the patch goes: a discharge keeps the admission time.
   `insert` leaves what is there and makes what is not; HAPI takes it for single elements too.
 - Deletions come first, so what was removed and said again is there in the end.
@@ -12,6 +14,8 @@ Sans-IO. Source: FHIR R4 fhirpatch.html, as HAPI FHIR 8 takes it in a transactio
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +24,7 @@ from hl7bridge.fhir.resource import Body, Erasure
 
 LONGEST = 20  # parts of a list that a patch replaces; a server's list is hardly ever longer
 PARTS = ("Period",)  # data types that several fields fill
+_PLAIN = re.compile(r"[A-Za-z0-9.]{1,40}")
 UNTOUCHED = ("resourceType", "id", "meta", "text", "contained")
 
 
@@ -66,8 +71,17 @@ class Patch:
             self._deletes[path] = 1
 
     def _delete_parts(self, path: str, where: Iterable[tuple[str, str]]) -> None:
+        for key, value in where:
+            if "." in key:
+                self._delete_named(path, _stem_of_ids(path.rpartition(".")[2], value))
+                return
         condition = " and ".join(f"{key}={_quoted(value)}" for key, value in where)
         self._deletes[f"{path}.where({condition})[0]" if condition else f"{path}[0]"] = LONGEST
+
+    def _delete_named(self, path: str, stem: str) -> None:
+        """The parts that `name_parts` gave ids beginning so."""
+        for number in range(1, LONGEST + 1):
+            self._deletes[f"{path}.where(id={_quoted(f'{stem}-{number}')})[0]"] = 1
 
     def _element(self, element: Element, body: Body) -> None:
         path = f"{self._type}.{_stem(element)}"
@@ -77,8 +91,13 @@ class Patch:
             return
         if not element.many:
             self._deletes[path] = 1
-        for where in self._told_apart(element, [value for value, _ in values]) if element.many else ():
-            self._delete_parts(path, where)
+        deep = next((key for key in self._keys.get(element.name, ()) if "." in key), "")
+        if deep:
+            for stem in dict.fromkeys(name_of(element.name, value, deep) for value, _ in values):
+                self._delete_named(path, stem)
+        else:
+            for where in self._told_apart(element, [value for value, _ in values]) if element.many else ():
+                self._delete_parts(path, where)
         for value in values:
             self._add(element, value)
 
@@ -143,6 +162,15 @@ class Patch:
                 yield {"name": _stem(element), **self._part(element, *said)}
 
 
+def name_parts(list_: str, parts: Iterable[Body], key: str) -> None:
+    """Gives the parts of a list that is told apart by a key deeper down their ids, so that a patch finds them."""
+    counts: dict[str, int] = {}
+    for part in parts:
+        stem = name_of(list_, part, key)
+        counts[stem] = count = counts.get(stem, 0) + 1
+        part["id"] = f"{stem}-{count}"
+
+
 def erase(body: Body, erasure: Erasure) -> None:
     """Takes an element out of a body that is to be written whole, and what is empty without it."""
     name = erasure.path[0]
@@ -162,7 +190,7 @@ def erase(body: Body, erasure: Erasure) -> None:
 
 
 def _other_than(where: tuple[tuple[str, str], ...]) -> Callable[[Any], bool]:
-    return lambda part: bool(where) and any(part.get(key) != value for key, value in where)
+    return lambda part: bool(where) and not all(says(part, key, value) for key, value in where)
 
 
 def _values(element: Element, body: Body) -> Iterator[tuple[Any, Any]]:
@@ -174,6 +202,34 @@ def _values(element: Element, body: Body) -> Iterator[tuple[Any, Any]]:
     values, besides = value or (), beside or ()
     for index in range(max(len(values), len(besides))):
         yield (values[index] if index < len(values) else None), (besides[index] if index < len(besides) else None)
+
+
+def name_of(list_: str, part: Body, key: str) -> str:
+    """What the ids of the parts of a list begin with that are alike in a key deeper down: `participant-ATND`.
+
+    A server filters a list by what stands directly in its parts and no deeper (HAPI FHIR 8). In lists the first counts.
+    """
+    value: Any = part
+    for name in key.split("."):
+        value = value[0] if isinstance(value, list) else value
+        value = value.get(name) if isinstance(value, dict) else None
+    return _stem_of_ids(list_, "" if value is None else str(value))
+
+
+def _stem_of_ids(list_: str, text: str) -> str:
+    plain = _PLAIN.fullmatch(text) is not None
+    return f"{list_}-{text if plain else uuid.uuid5(uuid.NAMESPACE_URL, text)}" if text else list_
+
+
+def says(part: Body, key: str, wanted: str) -> bool:
+    """Whether a part, or one of the values below a key with dots, is what a condition asks for."""
+    values: list[Any] = [part]
+    for name in key.split("."):
+        inner = (value.get(name) for value in values if isinstance(value, dict))
+        values = [
+            one for value in inner if value is not None for one in (value if isinstance(value, list) else [value])
+        ]
+    return wanted in values if wanted else not values
 
 
 def _stem(element: Element) -> str:

@@ -8,7 +8,7 @@ others (LOINC, SNOMED, ICD) are not in it: of them nothing is known here. UCUM a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,17 @@ class Terms:
                 if element.system in data and "\t" not in data[element.system]:
                     data[element.system] = " ".join(dict.fromkeys([*data[element.system].split(), *element.codes]))
         return Terms(data)
+
+    def spelling(self, system: str, code: str) -> str:
+        """The code as its system spells it: R4's edition of the v2 tables leaves the case open, R5's does not."""
+        if system.startswith(_NO_CASE) and not self.refuses(system, code) and code not in self._as_written(system):
+            upper = code.upper()
+            return next((known for known in self._as_written(system) if known.upper() == upper), code)
+        return code
+
+    def _as_written(self, system: str) -> Sequence[str]:
+        said = self._data.get(system, "")
+        return said.split("\t" if "\t" in said else " ")
 
     def refuses(self, system: str, code: str) -> bool:
         """Whether the system is one of those known here and has no such code."""

@@ -44,6 +44,8 @@ class R5Check:
         for word in ("adds", "absent"):
             for path in getattr(table.difference, word):
                 self._elements(self._new, "R5", table.type, path, _place(table, word, path))
+        for path, text in table.difference.otherwise.items():
+            self._otherwise(table, path, text, _place(table, "otherwise", path))
 
     def _elements(self, model: Model, version: str, type_: str, path: Names, place: Place) -> list[Element]:
         """The element a path leads to, or the elements of a choice; empty after a mistake."""
@@ -87,6 +89,15 @@ class R5Check:
             if new != EXTENSION and targets and targets[0].codes and new not in targets[0].codes:
                 hint = did_you_mean(new, targets[0].codes)
                 self._mistakes.add(place, f"{'.'.join(to)} has no code {new!r} in FHIR R5{hint}")
+
+    def _otherwise(self, table: R5Table, path: Names, text: str, place: Place) -> None:
+        for element in self._elements(self._old, "R4", table.type, path, place):
+            if element.type != "CodeableConcept":
+                self._mistakes.add(
+                    place, f"`otherwise` gives concepts a code, and {'.'.join(path)} is a {element.type}"
+                )
+        if "|" not in text:
+            self._mistakes.add(place, f"`otherwise` is written system|code, not {text!r}")
 
     def _complete(self) -> None:
         asked = self._tables.settings.get(FHIR_VERSION) == R5

@@ -85,7 +85,7 @@ class SiteCheck:
             self.mistakes.add(identity.place, f"{identity.type} has {has}: it is written whole, never patched")
 
     def _keys(self, identity: Identity) -> None:
-        """Elements that stand directly in the parts of a list and occur once: what every server can filter by."""
+        """Simple elements in the parts of a list, or one deeper down (`type.coding.code`): ids are made of it."""
         for name, keys in identity.keys.items():
             element = self.model.element(identity.type, name)
             if element is None or not element.many:
@@ -93,13 +93,25 @@ class SiteCheck:
                 self.mistakes.add(identity.place, f"`keys`: {identity.type} has no list {name!r}{hint}")
                 continue
             for key in keys:
-                part = self.model.element(element.type, key)
-                if part is None or part.many or not part.is_primitive:
-                    fit = [n for n, e in self.model.elements(element.type).items() if e.is_primitive and not e.many]
-                    hint = did_you_mean(key, fit) or f"; there are {listed(fit, 'and')}"
-                    self.mistakes.add(
-                        identity.place, f"`keys`: {name} is told apart by a simple element in it, not {key!r}{hint}"
-                    )
+                self._key(identity, name, element.type, key)
+
+    def _key(self, identity: Identity, name: str, type_: str, key: str) -> None:
+        *way, last = key.split(".")
+        if way and len(identity.keys[name]) > 1:
+            self.mistakes.add(identity.place, f"`keys`: {key!r} leads into the parts of {name}, and stands alone then")
+        for step in way:
+            inner = self.model.element(type_, step)
+            type_ = inner.type if inner is not None else ""
+            if inner is None or inner.is_primitive or inner.type == "Reference":
+                self.mistakes.add(identity.place, f"`keys`: {name} has no element {key!r} that leads to a simple one")
+                return
+        part = self.model.element(type_, last)
+        if part is None or part.many or not part.is_primitive:
+            fit = [n for n, e in self.model.elements(type_).items() if e.is_primitive and not e.many]
+            hint = did_you_mean(last, fit) or f"; there are {listed(fit, 'and')}"
+            self.mistakes.add(
+                identity.place, f"`keys`: {name} is told apart by a simple element in it, not {key!r}{hint}"
+            )
 
     def _unique(self, identity: Identity, path: str) -> None:
         if path in MADE_UP or _FIELDS.fullmatch(path):

@@ -137,16 +137,18 @@ class Codes:
 def honest(run: Run, table: str, source: str, type: str, body: Body) -> None:
     """No coding claims a system of HL7 that does not know its code: it gets a local name instead, and is counted.
 
-    `type`: one of CODED. `table`, `source`: the row that the count names; a row with a code table has
-    counted already what that does not know, and says no table here.
+    A code of a v2 table is spelled as the table spells it. `type`: one of CODED. `table`, `source`: the row that the
+    count names; a row with a code table has counted already what that does not know, and says no table here.
     """
-    refuses = terms().refuses
+    refuses, spelling = terms().refuses, terms().spelling
     for coding in body.get("coding", ()) if type == "CodeableConcept" else (body,):
         system, code = coding.get("system"), coding.get("code")
         if system is not None and code is not None and refuses(system, code):
             coding["system"] = _local_name(system)
             if table:
                 run.count("code-unmapped", table, source)
+        elif system is not None and code is not None and not code.isupper() and system.startswith(V2_SYSTEM):
+            coding["code"] = spelling(system, code)
 
 
 def _local_name(system: str) -> str:

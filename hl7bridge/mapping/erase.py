@@ -90,7 +90,7 @@ def _names(path: Path | None) -> tuple[str, ...]:
 
 
 def _constants(tables: TableSet, table: Table, step: Step) -> Iterator[tuple[str, str]]:
-    """The constants that the table's rows put directly into the part with this label: (use, home)."""
+    """The constants that the table's rows put into the part with this label: (use, home), (type.coding.code, ATND)."""
     for row in table.rows:
         if row.extension:
             continue
@@ -98,5 +98,8 @@ def _constants(tables: TableSet, table: Table, step: Step) -> Iterator[tuple[str
         for path, value in (*written, *row.set_):
             if isinstance(value, FieldValue):
                 continue  # not the same for every message
-            if len(path.steps) == 2 and (path.steps[0].name, path.steps[0].label) == (step.name, step.label):
-                yield path.steps[1].name, tables.settings[value.name] if isinstance(value, OptionValue) else str(value)
+            if len(path.steps) > 1 and (path.steps[0].name, path.steps[0].label) == (step.name, step.label):
+                yield (
+                    ".".join(inner.name for inner in path.steps[1:]),
+                    tables.settings[value.name] if isinstance(value, OptionValue) else str(value),
+                )

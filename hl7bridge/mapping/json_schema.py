@@ -174,7 +174,7 @@ class _Builder:
             "note": _SCALAR,
             "moves": {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, move]}},
             "codes": {"type": "object", "additionalProperties": constants},
-            "adds": constants,
+            **dict.fromkeys(("adds", "otherwise", "extensions"), constants),
             "absent": _TEXTS,
         }
         return self._file(R5_WORDS, words, "r5")

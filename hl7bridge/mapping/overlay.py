@@ -33,7 +33,9 @@ def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
     elif over.folder == "codes":
         node = _words(base.node, over.node, {"map": _by_key, "unmapped": _by_key, "deviations": _by_key})
     elif over.folder == "r5":
-        node = _words(base.node, over.node, dict.fromkeys(("moves", "codes", "adds"), _by_key))
+        node = _words(
+            base.node, over.node, dict.fromkeys(("moves", "codes", "adds", "otherwise", "extensions"), _by_key)
+        )
     elif over.stem == "identity":
         node = _words(base.node, over.node, dict.fromkeys(over.node.entries, _by_key))
     else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hl7bridge.fhir.conversion import EXTENSION, Difference, Move, Names
+from hl7bridge.mapping.paths import EXTENSION_BASE
 from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import Place, R5Table
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 
-R5_WORDS = ("r5", "moves", "codes", "adds", "absent", "note")
+R5_WORDS = ("r5", "moves", "codes", "adds", "absent", "otherwise", "extensions", "note")
 MOVE_WORDS = ("to", "set", "system", "note")
 
 
@@ -22,6 +23,13 @@ class R5Reader(Reader):
         moves = {names(key): self._move(key, value) for key, value in self._of(node, "moves", places)}
         adds = {names(key): self.string(value, f"what {key} gets") for key, value in self._of(node, "adds", places)}
         codes = {names(key): self._codes(key, value) for key, value in self._of(node, "codes", places)}
+        otherwise = {
+            names(key): self.string(value, f"what {key} gets") for key, value in self._of(node, "otherwise", places)
+        }
+        extensions = {
+            extension_url(key): extension_url(self.string(value, f"what {key} becomes"))
+            for key, value in self._of(node, "extensions", places)
+        }
         said = node.get("absent")
         absent = (
             self.texts(said, "`absent`") if said is not None and (not isinstance(said, Items) or said.items) else ()
@@ -32,6 +40,8 @@ class R5Reader(Reader):
             codes=codes,
             adds=adds,
             absent=frozenset(names(text.text) for text in absent),
+            otherwise=otherwise,
+            extensions=extensions,
         )
         return R5Table(type_, difference, node.place, places)
 
@@ -59,6 +69,10 @@ class R5Reader(Reader):
     def _codes(self, key: str, node: Node) -> dict[str, str]:
         fields = self.fields(node, f"the codes of {key}")
         return {code: self.string(value, f"what {code!r} becomes") for code, _, value in fields or ()}
+
+
+def extension_url(text: str) -> str:
+    return text if ":" in text else EXTENSION_BASE + text
 
 
 def names(path: str) -> Names:

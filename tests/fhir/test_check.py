@@ -48,6 +48,19 @@ def test_a_wrong_reference_says_where_it_leads_and_where_it_may() -> None:
     assert problem.text == "Observation.encounter.reference: leads to Patient, where FHIR has Encounter"
 
 
+@pytest.mark.parametrize(
+    ("system", "code", "spelled"),
+    [
+        ("http://terminology.hl7.org/CodeSystem/v2-0074", "Lab", "LAB"),
+        ("http://terminology.hl7.org/CodeSystem/v2-0074", "LAB", "LAB"),
+        ("http://terminology.hl7.org/CodeSystem/v2-0074", "none of it", "none of it"),
+        ("http://loinc.org", "ab", "ab"),
+    ],
+)
+def test_a_code_of_a_v2_table_is_spelled_as_the_table_spells_it(system: str, code: str, spelled: str) -> None:
+    assert terms().spelling(system, code) == spelled
+
+
 def test_a_decimal_by_its_digits_is_a_number_and_nothing_else_is() -> None:
     def plant(text: str) -> str | None:
         found = CHECKER.problem(planted(lambda b, p, o: o["valueQuantity"].update(value=Number(text))))

@@ -185,6 +185,30 @@ def test_a_patch_names_the_elements_of_r5(r5: Mappings) -> None:
     assert not any("period" in path.split(".")[1:2] or "hospitalization" in path for path in paths)
 
 
+def test_a_language_that_is_no_tag_stays_and_is_undetermined(r5: Mappings) -> None:
+    tag, undetermined = "urn:ietf:bcp:47", {"system": "urn:ietf:bcp:47", "code": "und"}
+    for said, expected in (
+        ({"text": "Plattdeutsch"}, {"coding": [undetermined], "text": "Plattdeutsch"}),
+        ({"coding": [{"code": "PD"}]}, {"coding": [{"code": "PD"}, undetermined]}),
+        ({"coding": [{"system": tag, "code": "nds"}]}, {"coding": [{"system": tag, "code": "nds"}]}),
+    ):
+        made = converted(r5, {"resourceType": "Patient", "communication": [{"language": said}]})
+        assert made["communication"] == [{"language": expected}]
+
+
+def test_an_extension_that_r5_does_not_allow_there_has_a_url_of_our_own(r5: Mappings) -> None:
+    base = "http://hl7.org/fhir/StructureDefinition/"
+    digit = {"url": base + "identifier-checkDigit", "valueString": "4"}
+    scheme = {"url": base + "namingsystem-checkDigit", "valueString": "M10"}
+    made = converted(r5, {"resourceType": "Patient", "identifier": [{"value": "1", "extension": [digit, scheme]}]})
+    assert made["identifier"][0]["extension"] == [digit, {**scheme, "url": "urn:hl7bridge:check-digit-scheme"}]
+    beside = {"extension": [{"url": base + "alternate-codes", "valueCodeableConcept": {"text": "X"}}]}
+    patient = {"resourceType": "Patient", "gender": "unknown", "_gender": beside, "address": [{"city": "L", **beside}]}
+    made = converted(r5, patient)
+    assert made["_gender"] == beside, "beside a code R5 allows it"
+    assert made["address"][0]["extension"][0]["url"] == "urn:hl7bridge:address-type"
+
+
 def test_no_difference_needs_no_table() -> None:
     conversion = Conversion(model(), model_r5(), dict[str, Difference]())
     assert conversion.unhandled("Patient") == []

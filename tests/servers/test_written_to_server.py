@@ -262,3 +262,45 @@ def test_a_moved_visit_and_a_merged_one(hospital: Hospital, new: Callable[[], st
     prior, stay = hospital.one("Encounter", double), hospital.one("Encounter", visit)
     assert (prior["status"], prior["partOf"]["reference"]) == ("entered-in-error", f"Encounter/{stay['id']}")
     assert stay["status"] == "in-progress"
+
+
+def roles(stay: dict[str, Any]) -> dict[str, list[str]]:
+    """Who takes part, by role: the references' display or the id."""
+    found: dict[str, list[str]] = {}
+    for one in stay.get("participant", ()):
+        found.setdefault(one["type"][0]["coding"][0]["code"], []).append(one["individual"]["reference"])
+    return found
+
+
+def test_who_attends_now_does_not_send_the_consultant_away(hospital: Hospital, new: Callable[[], str]) -> None:
+    patient, visit = new(), new()
+    doctors = {"f7": ATTENDING, "f9": "78^Wilson^James~79^Foreman^Eric", "f17": "80^Cuddy^Lisa"}
+    hospital.send("A01", pid(patient, FULL), pv1(visit, **doctors))
+    before = roles(hospital.one("Encounter", visit))
+    assert {role: len(who) for role, who in before.items()} == {"ATND": 1, "CON": 2, "ADM": 1}
+    for _ in range(2):
+        hospital.send("A02", pid(patient), pv1(visit, f7="81^Chase^Robert"))
+        now = roles(hospital.one("Encounter", visit))
+        assert {role: len(who) for role, who in now.items()} == {"ATND": 1, "CON": 2, "ADM": 1}
+        assert now["ATND"] != before["ATND"]
+        assert (now["CON"], now["ADM"]) == (before["CON"], before["ADM"])
+    for _ in range(2):
+        hospital.send("A61", pid(patient), pv1(visit, f9="82^Thirteen^Remy"))
+        then = roles(hospital.one("Encounter", visit))
+        assert {role: len(who) for role, who in then.items()} == {"ATND": 1, "CON": 1, "ADM": 1}
+        assert then["ATND"] == now["ATND"]
+    hospital.send("A02", pid(patient), pv1(visit, f9='""'))
+    assert set(roles(hospital.one("Encounter", visit))) == {"ATND", "ADM"}
+
+
+def test_a_doctor_without_a_role_takes_the_place_of_another_without_one(
+    hospital: Hospital, new: Callable[[], str]
+) -> None:
+    patient, visit = new(), new()
+    hospital.send("A01", pid(patient, FULL), pv1(visit, f7=ATTENDING))
+    for name in ("90^Good^Ann", "91^Better^Bea"):
+        for _ in range(2):
+            hospital.send("A02", pid(patient), pv1(visit), f"PRT|1|AD|||{name}")
+            who = hospital.one("Encounter", visit)["participant"]
+            assert ["type" in one for one in who].count(False) == 1
+            assert len(who) == 2
