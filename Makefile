@@ -17,7 +17,7 @@ HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
 PACKAGING := setup.cfg pyproject.toml constraints.txt README.md
 
-.PHONY: help run install test validate-feed lint format bench docs servers clean
+.PHONY: help run install test chaos validate-feed lint format bench docs servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ install: $(VENV)/.installed ## make .venv with hl7bridge in it
 
 test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some, ARGS='-n auto --dist loadgroup' on all cores)
 	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest $(TESTS) $(ARGS)
+
+chaos: $(VENV)/.installed $(VENV)/.test-tools ## kill, pause, cut and fill for MINUTES=30 (SEED=7 repeats, FEED=file.hl7[.xz] adds real messages)
+	@$(VENV)/bin/python tests/chaos/run_chaos.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(FEED),--feed '$(abspath $(FEED))') $(ARGS)
 
 validate-feed: $(VENV)/.installed $(VENV)/.test-tools servers ## judge every bundle of a feed (FEED=file.hl7[.xz]) by the official validator
 	@test -n "$(FEED)" || { echo "say which: make validate-feed FEED=feed.hl7.xz" >&2; exit 1; }

@@ -4,6 +4,9 @@ What holds here:
 - A future gets its result only after COMMIT has returned: under WAL and synchronous=FULL that is after the fsync.
 - When the store fails (disk full, read-only, IO error, locked), all futures of the group get JournalError, the
   transaction is rolled back, and the thread goes on with the next group: it recovers when the disk does.
+- After an error of input or output the file is not trusted: a kernel may drop what an fsync failed to write, and
+  say nothing of it the next time. The connection is closed, and before another message is taken a new one looks at the
+  file and copies the whole log into the database, which has to reach the disk.
 - When one work fails for a reason of its own (a value the file cannot hold), the group is done again one by one behind
   savepoints, and only that work fails.
 - The GIL is given away inside each SQLite step, so fewer and larger statements are what makes this fast.
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from hl7bridge.errors import Hl7BridgeError, JournalError
+from hl7bridge.journal import schema
 from hl7bridge.journal.rows import Mint
 from hl7bridge.journal.transaction import Round, Tally, Work, write
 
@@ -38,6 +42,12 @@ ITEM_FAILURES = (  # SQLite's and Python's words for "this value cannot be store
     TypeError,
     OverflowError,
     AttributeError,
+)
+
+_ILL = (  # primary result codes after which the file is looked at before it is written again
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
 )
 
 OnCommit = Callable[[float, int], None]  # seconds the transaction took, number of works; called in the writer's thread
@@ -65,6 +75,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = settings.connect()
         self._inode = settings.file.stat().st_ino
         self._mint = Mint()
+        self._suspect = False  # the disk failed since the file was last known to be whole
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -115,7 +126,7 @@ class Writer:
         try:
             outcomes = self._commit(works)
         except Exception as error:
-            self._abandon()
+            self._abandon(error)
             return [JournalError(f"the journal could not be written: {_cause(error)}") for _ in works]
         if self._settings.on_commit is not None:
             with contextlib.suppress(Exception):  # a metric that fails must not cost a commit that stands
@@ -125,7 +136,7 @@ class Writer:
     def _commit(self, works: list[Work]) -> list[Any]:
         connection = self._connection
         if connection is None:
-            connection = self._connection = self._settings.connect()
+            connection = self._connection = self._reopened()
         space = self._free_bytes() >= self._settings.min_free_bytes
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -158,8 +169,29 @@ class Writer:
         disk = os.statvfs(self._settings.file)
         return disk.f_bavail * disk.f_frsize
 
-    def _abandon(self) -> None:
-        """Undo the transaction; a connection that cannot even do that is given up, the next group opens another."""
+    def _reopened(self) -> sqlite3.Connection:
+        """A new connection; after a failure of the disk, to a file that was looked at and written through."""
+        connection = self._settings.connect()
+        if self._suspect:
+            try:
+                schema.check(connection, "the journal's file")
+                connection.execute("SELECT last_seq FROM tally").fetchone()[0]
+                busy, *_ = connection.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+                if busy:
+                    raise JournalError(
+                        "the journal's file is in use and cannot be written through after a disk failure"
+                    )
+            except BaseException:
+                connection.close()
+                raise
+            self._suspect = False
+        return connection
+
+    def _abandon(self, error: Exception) -> None:
+        """Undo the transaction; the next group opens another connection where this one cannot be trusted any more."""
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _ILL:
+            self._suspect = True
+            self._disconnect()
         connection = self._connection
         if connection is None:
             return

@@ -17,7 +17,9 @@ from daemon import Daemon
 from hl7bridge.errors import Hl7BridgeError
 from hl7bridge.mllp.client import MllpClient
 
-KILLS = int(os.environ.get("HL7BRIDGE_KILLS", "50"))
+KILLS = 12
+BACKLOG = 150  # acknowledged and not delivered: senders go slowly then, so that kills meet deliveries and the end comes
+UNDER_WAY_EVERY = 2  # every second kill waits for deliveries; workers take longer to start than the listener
 SENDERS = 4
 PROGRESS_WITHIN = 60.0  # seconds in which a handful of messages must be answered
 
@@ -72,10 +74,10 @@ def _message(control_id: str, patient: int) -> bytes:
 
 
 class Sender:
-    """Sends without a pause, as fast as it is answered; what has no answer when the daemon dies is sent again."""
+    """Sends as fast as it is answered, until deliveries fall behind; what has no answer when the daemon dies is sent again."""
 
-    def __init__(self, name: int, port: int) -> None:
-        self.name, self.port = name, port
+    def __init__(self, name: int, port: int, behind: Callable[[], int]) -> None:
+        self.name, self.port, self.behind = name, port, behind
         self.count = 0
         self.acknowledged: list[str] = []
         self.again = 0
@@ -93,6 +95,8 @@ class Sender:
                     assert reply.accepted
                     self.acknowledged.append(control_id)
                     control_id = ""
+                    if self.behind() > BACKLOG:
+                        await asyncio.sleep(0.1)
             except (OSError, Hl7BridgeError):
                 self.again += 1
                 await asyncio.sleep(0.02)
@@ -110,12 +114,15 @@ async def _until(holds: Callable[[], bool], tasks: list[asyncio.Task[None]]) -> 
             await asyncio.sleep(0.005)
 
 
-async def _kill_repeatedly(daemon: Daemon, senders: list[Sender], seed: int) -> None:
+async def _kill_repeatedly(daemon: Daemon, endpoint: Endpoint, senders: list[Sender], seed: int) -> None:
     choose = random.Random(seed)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(sender.run(stop)) for sender in senders]
-    for _ in range(KILLS):
+    for number in range(KILLS):
         before = sum(len(s.acknowledged) for s in senders)
+        if number % UNDER_WAY_EVERY:
+            delivered = len(endpoint.received)
+            await _until(lambda delivered=delivered: len(endpoint.received) >= delivered + 3, tasks)
         await _until(lambda before=before: sum(len(s.acknowledged) for s in senders) >= before + 5, tasks)
         await asyncio.sleep(choose.uniform(0, 0.15))
         daemon.kill()
@@ -132,10 +139,15 @@ def test_no_acknowledged_message_is_lost_or_takes_effect_twice_over_many_kills(
     endpoint = Endpoint()
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     daemon = Daemon(tmp_path / "d", ports[0], ports[1], endpoint.base_url)
-    senders = [Sender(i, ports[0]) for i in range(SENDERS)]
+    senders: list[Sender] = []
+
+    def behind() -> int:
+        return sum(len(sender.acknowledged) for sender in senders) - len(endpoint.received)
+
+    senders += [Sender(i, ports[0], behind) for i in range(SENDERS)]
     daemon.start()
     try:
-        asyncio.run(_kill_repeatedly(daemon, senders, seed))
+        asyncio.run(_kill_repeatedly(daemon, endpoint, senders, seed))
         messages = daemon.settled(120)
     finally:
         daemon.stop()

@@ -1,0 +1,157 @@
+"""`hl7bridge serve` broken on purpose: `broken_daemon.py NAME --config FILE serve`. Each name is a defect that must be found.
+
+What a mutation proves is that the driver sees the breach; which invariant found it stands beside its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from chaos_feed import SENTINEL
+
+
+def ack_before_commit() -> None:
+    """acknowledged_is_kept: the answer is given when the message is queued, a moment before it is on the disk."""
+    from hl7bridge.journal.protocol import Appended
+    from hl7bridge.journal.sqlite import SqliteJournal
+
+    right = SqliteJournal.append
+    running: set[asyncio.Task[Any]] = set()
+
+    async def append(self: Any, message: Any) -> Any:
+        async def later() -> None:
+            await asyncio.sleep(0.2)
+            await right(self, message)
+
+        task = asyncio.create_task(later())
+        running.add(task)
+        task.add_done_callback(running.discard)
+        await asyncio.sleep(0)
+        return Appended("", message.ack, False, False)
+
+    SqliteJournal.append = append  # type: ignore[method-assign]
+
+
+def delivered_before_sent() -> None:
+    """acknowledged_is_kept: a message is marked delivered before it is sent."""
+    from hl7bridge.delivery import endpoint
+
+    right = endpoint.HttpEndpoint.deliver
+
+    async def deliver(self: Any, shipment: Any) -> Any:
+        if next(count) % 7 == 0:
+            from hl7bridge.delivery.outcome import Delivered
+
+            return Delivered()
+        return await right(self, shipment)
+
+    count = itertools.count(1)
+    endpoint.HttpEndpoint.deliver = deliver  # type: ignore[method-assign]
+
+
+def lanes_off() -> None:
+    """order_is_kept: no message knows its patient."""
+    from hl7bridge import intake
+
+    intake.lanes_of = lambda message: ()
+
+
+def resends_are_new() -> None:
+    """a_resend_is_the_same_message: what was sent again counts as another message."""
+    from hl7bridge.journal import sqlite
+
+    right = sqlite.SqliteJournal.append
+
+    async def append(self: Any, message: Any) -> Any:
+        import dataclasses
+
+        return await right(self, dataclasses.replace(message, sha256=os.urandom(32)))
+
+    sqlite.SqliteJournal.append = append  # type: ignore[method-assign]
+
+
+def creates_without_condition() -> None:
+    """effects_are_exactly_once: every create creates again."""
+    _bundles(lambda bundle: bundle.replace(b'"ifNoneExist"', b'"ifNoneExists"'))
+
+
+def never_the_same_bundle() -> None:
+    """effects_are_exactly_once: another try sends other bytes."""
+    _bundles(lambda bundle: bundle.replace(b'"female"', b'"female"' + b" " * (os.urandom(1)[0] % 50)))
+
+
+def _bundles(change: Callable[[bytes], bytes]) -> None:
+    import dataclasses
+
+    from hl7bridge.delivery import endpoint
+
+    right = endpoint.HttpEndpoint.deliver
+
+    async def deliver(self: Any, shipment: Any) -> Any:
+        return await right(self, dataclasses.replace(shipment, bundle=change(shipment.bundle)))
+
+    endpoint.HttpEndpoint.deliver = deliver  # type: ignore[method-assign]
+
+
+def an_answer_too_many() -> None:
+    """answers_are_right: now and then an answer is sent twice."""
+    _answers(lambda answer, number: answer + b"\x1c\r\x0b" + answer if number % 50 == 0 else answer)
+
+
+def another_control_id() -> None:
+    """answers_are_right: now and then MSA-2 is cut short."""
+    _answers(lambda answer, number: answer[:-2] + b"\r" if number % 50 == 0 else answer)
+
+
+def _answers(change: Callable[[bytes, int], bytes]) -> None:
+    from hl7bridge import intake
+
+    right = intake.Intake._stored
+    count = itertools.count(1)
+
+    async def stored(self: Any, verdict: Any) -> Any:
+        answer = await right(self, verdict)
+        return answer and change(answer, next(count))
+
+    intake.Intake._stored = stored  # type: ignore[method-assign]
+
+
+def dead_without_letters() -> None:
+    """acknowledged_is_kept: a dead letter has no directory."""
+    from hl7bridge.delivery.deadletter import DeadLetters
+
+    DeadLetters.write = lambda self, *args, **more: None  # type: ignore[assignment, method-assign]
+
+
+def a_name_in_the_log() -> None:
+    """nothing_leaks: the log quotes a patient."""
+    sys.stderr.write(f"an exception: {SENTINEL}\n")
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    work.__name__.replace("_", "-"): work
+    for work in (
+        ack_before_commit,
+        delivered_before_sent,
+        lanes_off,
+        resends_are_new,
+        creates_without_condition,
+        never_the_same_bundle,
+        an_answer_too_many,
+        another_control_id,
+        dead_without_letters,
+        a_name_in_the_log,
+    )
+}
+
+if __name__ == "__main__":
+    MUTATIONS[sys.argv[1]]()
+    sys.argv = ["hl7bridge", *sys.argv[2:]]
+    from hl7bridge.__main__ import main
+
+    main()
