@@ -7,14 +7,14 @@ lane is what must stay in order: a patient, by every identifier the message has 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from hl7bridge import reasons
-from hl7bridge.config import Listener, Sender
+from hl7bridge.config import Client, Listener, Sender
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.hl7v2.message import Message, Segment, is_null
@@ -94,6 +94,38 @@ def admit(header: Header, profile: Profile, events: Events, *, park: bool = Fals
     return reason
 
 
+def speaks_for(header: Header, clients: Collection[Client], listener: Listener) -> bool:
+    """May a connection whose certificate fits these items of `tls.clients` (none: it has no certificate) send this?
+
+    An item without `senders` speaks for every sender but those that other items name.
+    """
+    if listener.tls is None or not any(client.senders for client in listener.tls.clients):
+        return True
+    application, facility = _names(header)
+    if any(_among(application, facility, client.senders) for client in clients):
+        return True
+    named = any(_among(application, facility, client.senders) for client in listener.tls.clients)
+    return not named and (not clients or any(not client.senders for client in clients))
+
+
+def _among(application: str, facility: str, senders: Sequence[str]) -> bool:
+    """`EPIC|LAKESIDE`, `EPIC`, `*|LAKESIDE`: MSH-3.1 and MSH-4.1, letter by letter."""
+    for sender in senders:
+        wanted, _, place = (part.strip() for part in sender.partition("|"))
+        if wanted in ("", "*", application) and place in ("", "*", facility):
+            return True
+    return False
+
+
+def _names(header: Header) -> tuple[str, str]:
+    """MSH-3.1 and MSH-4.1."""
+    application, facility = (
+        header.separators.components(_text(raw))[0].strip()
+        for raw in (header.sending_application, header.sending_facility)
+    )
+    return application, facility
+
+
 def sender_of(header: Header, listener: Listener, peer: str = "") -> Sender | None:
     """The first of the listener's senders that MSH-3.1, MSH-4.1 and the peer fit.
 
@@ -101,10 +133,7 @@ def sender_of(header: Header, listener: Listener, peer: str = "") -> Sender | No
     """
     if not listener.senders:
         return None
-    application, facility = (
-        header.separators.components(_text(raw))[0].strip()
-        for raw in (header.sending_application, header.sending_facility)
-    )
+    application, facility = _names(header)
     for sender in listener.senders:
         named = sender.application in ("", application) and sender.facility in ("", facility)
         if named and sender.certificate in ("", peer) and (not sender.address or _is_in(peer, sender.address)):

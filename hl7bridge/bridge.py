@@ -36,6 +36,7 @@ from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
+from hl7bridge.observe.strangers import Strangers
 from hl7bridge.observe.watch import EndpointWatch, IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.reloading import Reloading
 from hl7bridge.service.activation import Wanted
@@ -72,6 +73,7 @@ class Bridge:
         self._endpoint_watch = EndpointWatch(self.metrics, log)
         self.condition = Condition(config, self.metrics, self._worker_watch, self._endpoint_watch)
         self.reloading = Reloading(config, self.metrics, self.condition, log)
+        self.strangers = Strangers(log)
         self.health = HealthServer(create_app(self.condition, self.metrics), config.observe.host, config.observe.port)
         self.servers: list[MllpServer] = []
         self._journal: SqliteJournal | None = None
@@ -91,6 +93,8 @@ class Bridge:
         self._log.info("health and metrics", host=self.config.observe.host, port=self.health.port)
         self._begin("heartbeat", self.condition.beat())
         journal = await self._open_journal()
+        self.strangers.audit = journal.audit
+        self._begin("strangers", self.strangers.run())
         service = await self.reloading.start()
         translating = Translating(self._start_translators(service), self.metrics)
         worker = self._start_worker(journal, translating)
@@ -149,6 +153,7 @@ class Bridge:
         if self._endpoint is not None:
             await self._endpoint.close()
         if self._journal is not None:
+            await self.strangers.close()
             with suppress(JournalError):
                 await self._journal.close()
         await self.health.stop()
@@ -179,7 +184,9 @@ class Bridge:
         await self._control.start()
 
     def reload(self) -> None:
-        """On SIGHUP: the configuration's folders as they are now, if they are fit."""
+        """On SIGHUP: the configuration's folders and TLS files as they are now, if they are fit."""
+        for server in self.servers:
+            server.look()
         if self._journal is None or self.condition.phase != "ready":
             self._log.info("not ready: the tables are not read again")
             return
@@ -221,7 +228,7 @@ class Bridge:
                 listener,
                 cast(Journal, WakingJournal(journal, worker)),  # append is all that intake calls
                 service.events(listener),
-                observer=IntakeWatch(name, self.metrics, self._log),
+                observer=IntakeWatch(name, self.metrics, self._log, self.strangers),
                 zone=zone.named(listener.timezone) if listener.timezone else None,
                 translated=partial(translating.why_not, listener=name),
                 delivered=partial(undelivered, worker, within=listener.ack_timeout),
@@ -230,12 +237,14 @@ class Bridge:
                 listener,
                 intake.handle,
                 intake.refuse,
-                ListenerWatch(name, self.metrics, self._log),
+                ListenerWatch(name, self.metrics, self._log, self.strangers),
                 requires_cr=intake.requires_cr,
             )
             self.servers.append(server)
             await server.start()
             self.condition.ports[name] = server.port
+            if server.keys is not None:
+                self.condition.keys[name] = server.keys
             how = "listening with TLS" if listener.tls else "listening in clear text"
             self._log.info(how, listener=name, host=listener.host, port=server.port)
 

@@ -19,6 +19,7 @@ from hl7bridge.journal.protocol import Figures, Journal
 from hl7bridge.observe.health import Check
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import EndpointWatch, WorkerWatch
+from hl7bridge.tls.rotation import Rotating
 
 PROBE_EVERY = 5.0  # seconds
 BEAT = 1.0  # seconds between heartbeats of the event loop
@@ -31,6 +32,7 @@ class Condition:
     def __init__(self, config: Config, metrics: Metrics, watch: WorkerWatch, endpoint: EndpointWatch) -> None:
         self.phase = "starting"
         self.ports: dict[str, int] = {}
+        self.keys: dict[str, Rotating] = {}  # the TLS files of listeners
         self.journal: Journal | None = None
         self.events = 0
         self.tables = ""  # which tables are in service, and why these
@@ -63,6 +65,7 @@ class Condition:
             Check("phase", self.phase == "ready", self.phase),
             Check("listeners", not missing, bound + (f"; not bound: {', '.join(missing)}" if missing else "")),
             Check("tables", self.events > 0, f"{self.events} events" + (f", {self.tables}" if self.tables else "")),
+            *(_tls_check(name, keys, time.time()) for name, keys in self.keys.items()),
             *([Check("tables-refused", False, self.refused, informational=True)] if self.refused else []),
             await self._disk_check(),
             await self._backlog_check(),
@@ -71,6 +74,10 @@ class Condition:
         ]
 
     async def refresh(self) -> None:
+        self._metrics.certificate_expiry.clear()
+        for name, keys in self.keys.items():
+            for ending in keys.endings:
+                self._metrics.certificate_expiry(name, ending.key, ending.path).set(ending.at - time.time())
         figures = await self._figures()
         if figures is None:
             return
@@ -115,6 +122,15 @@ class Condition:
                 self._disk = await asyncio.to_thread(_probe, Path(self._config.journal.path))
                 self._looked = time.monotonic()
         return self._disk
+
+
+def _tls_check(listener: str, keys: Rotating, now: float) -> Check:
+    """Informational: a listener whose certificate has ended still serves senders that do not look at the date."""
+    told = [ending.told(now) for ending in keys.endings]
+    if keys.refused:
+        told.insert(0, f"new files are unfit, the old serve on: {keys.refused}")
+    ok = not keys.refused and all(ending.at > now for ending in keys.endings)
+    return Check(f"tls-{listener}", ok, "; ".join(told), informational=True)
 
 
 def _probe(folder: Path) -> Check:

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from hl7bridge import zone
 from hl7bridge.config import Config, Listener, Smart, secret, with_headers
 from hl7bridge.delivery.endpoint import HttpEndpoint, Probe, open_endpoint
 from hl7bridge.errors import Hl7BridgeError
-from hl7bridge.mllp.tls import server_context
+from hl7bridge.tls.rotation import DAY, Rotating
 
 Grade = Literal["ok", "warn", "FAIL"]
 
@@ -114,17 +115,31 @@ def _listener_tls(listener: Listener) -> Iterator[Finding]:
             remedy = "set tls for it unless the network in between is trusted"
             yield Finding("warn", f"listener {listener.name}", "clear text, and reachable from other machines", remedy)
         return
+    subject = f"listener {listener.name} TLS"
     try:
-        server_context(listener.tls)
+        keys = Rotating(listener.tls)
     except Hl7BridgeError as error:
-        yield Finding("FAIL", f"listener {listener.name} TLS", str(error), "give PEM files this user can read")
-    else:
-        yield Finding("ok", f"listener {listener.name} TLS", f"certificate loads, clients: {listener.tls.client}")
+        yield Finding("FAIL", subject, str(error), "give PEM files this user can read")
+        return
+    tls, now = listener.tls, time.time()
+    asked = f", {len(tls.clients)} clients listed" if tls.clients else ""
+    versions = "1.3" if tls.minimum == "1.3" else "1.2 and 1.3"
+    yield Finding("ok", subject, f"certificate and key fit, TLS {versions}, clients: {tls.client}{asked}")
+    for ending in keys.endings:
+        left = (ending.at - now) / DAY
+        soon = max(tls.warn_days, default=0)
+        grade: Grade = "FAIL" if left <= 0 else "warn" if left <= soon else "ok"
+        remedy = "" if grade == "ok" else "put another in its place: it is taken into use without a restart"
+        yield Finding(grade, subject, ending.told(now), remedy)
+    if tls.key and (mode := stat.S_IMODE(Path(tls.key).stat().st_mode)) & 0o077:
+        yield Finding("warn", subject, f"{tls.key} can be read by others (mode {mode:04o})", f"chmod 600 {tls.key}")
 
 
 def _files_limit(config: Config) -> Iterator[Finding]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = sum(listener.max_connections for listener in config.listeners) + config.fhir.concurrency + SPARE_FILES
+    # each listener may have as many TLS handshakes under way beside its connections
+    most = sum(listener.max_connections * (2 if listener.tls else 1) for listener in config.listeners)
+    needed = most + config.fhir.concurrency + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
         remedy = f"raise it (`ulimit -n`, LimitNOFILE=) to {needed} or lower max_connections"
         yield Finding("warn", "open files", f"the limit is {soft}, full use may need {needed}", remedy)

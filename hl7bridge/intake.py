@@ -35,6 +35,7 @@ from hl7bridge.admission import (
     control_id_of,
     lanes_of,
     profile_of,
+    speaks_for,
     type_of,
 )
 from hl7bridge.config import Listener
@@ -103,6 +104,9 @@ class IntakeObserver:
 
     def acknowledgement(self, listener: str) -> None:
         """It was itself an acknowledgement: nothing is done with it."""
+
+    def impostor(self, listener: str, peer: Peer, sender: str) -> None:
+        """It named a sender that its connection's certificate does not speak for. `sender`: MSH-3|MSH-4 as sent."""
 
     def findings(self, listener: str, type: str, count: int) -> None:
         """`validate` found that many errors in it."""
@@ -231,6 +235,10 @@ class Intake:
             header = verdict.header = read_header(raw)
         finally:
             self._tell(IntakeObserver.received, type_of(verdict.header))
+        if not speaks_for(header, peer.clients, self.listener):
+            self._tell(IntakeObserver.impostor, peer, address_of(header))
+            if not ack.is_acknowledgement(header):  # which is never answered
+                raise PeerError(reasons.SENDER_NOT_ALLOWED, location="MSH^1^3")
         if ack.is_acknowledgement(header):
             self._tell(IntakeObserver.acknowledgement)
             return

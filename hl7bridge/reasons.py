@@ -159,6 +159,15 @@ UNSUPPORTED_VERSION = Reason(
     "MSH-12 (version) is not accepted here",
     "versions 2.1 to 2.9 are accepted unless the listener narrows them",
 )
+SENDER_NOT_ALLOWED = Reason(
+    "sender-not-allowed",
+    "operator",
+    "AR",
+    "CR",
+    "207",
+    "the connection's certificate does not speak for this sender (MSH-3, MSH-4)",
+    "see who connects (log, audit); if it is right, add its MSH-3 and MSH-4 to `senders` of its item in tls.clients",
+)
 STORAGE_FAILED = Reason(
     "storage-failed",
     "operator",
@@ -293,6 +302,7 @@ CATALOGUE = _catalogue(
     UNSUPPORTED_EVENT,
     UNSUPPORTED_PROCESSING_ID,
     UNSUPPORTED_VERSION,
+    SENDER_NOT_ALLOWED,
     STORAGE_FAILED,
     BACKLOG_FULL,
     INTERNAL_ERROR,

@@ -80,7 +80,7 @@ def send(
         raise click.UsageError("--certificate needs --key")
     context = None
     if tls or ca or certificate:
-        from hl7bridge.mllp.tls import client_context
+        from hl7bridge.tls.contexts import client_context
 
         context = client_context(Tls(ca=ca, certificate=certificate, key=key))
     tally = Tally()

@@ -7,12 +7,14 @@ line, key, reason. Secrets are references (`file:/run/secrets/x`, `env:NAME`), r
 from hl7bridge.config.load import Settings, load, read
 from hl7bridge.config.model import (
     MEBIBYTE,
+    Client,
     Config,
     Count,
     DeadLetters,
     Fhir,
     Journal,
     Listener,
+    ListenerTls,
     Mappings,
     Observe,
     Port,
@@ -27,12 +29,14 @@ from hl7bridge.config.secrets import is_reference, secret, with_headers
 
 __all__ = [
     "MEBIBYTE",
+    "Client",
     "Config",
     "Count",
     "DeadLetters",
     "Fhir",
     "Journal",
     "Listener",
+    "ListenerTls",
     "Mappings",
     "Observe",
     "Port",

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 
 from hl7bridge import zone
 from hl7bridge.config import shape
-from hl7bridge.config.model import Config, Fhir, Sender, Tls
+from hl7bridge.config.model import Config, Fhir, ListenerTls, Sender, Tls
 from hl7bridge.config.secrets import is_reference
 
 Mistake = tuple[shape.Path, str]
 Network = IPv4Network | IPv6Network
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is a metric label and part of file names
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _ANY_HOST = frozenset({"", "0.0.0.0", "::", "*"})
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"secret|password", re.IGNORECASE)
@@ -34,7 +35,7 @@ PROCESSING_IDS = ("P", "T", "D")  # table 0103
 def check(config: Config) -> list[Mistake]:
     """Every mistake between keys."""
     rules = (
-        *(_names, _ports, _tls, _versions, _senders, _zones, _charsets, _folders),
+        *(_names, _ports, _tls, _addresses, _versions, _senders, _zones, _charsets, _folders),
         *(_endpoint, _credentials, _smart, _waits),
     )
     return [mistake for rule in rules for mistake in rule(config)]
@@ -73,6 +74,7 @@ def _tls(config: Config) -> Iterator[Mistake]:
                 yield (*path, "certificate"), "a listener with TLS needs a certificate and its key"
             if listener.tls.client != "none" and listener.tls.ca is None:
                 yield (*path, "ca"), f"client: {listener.tls.client} needs the authorities that are trusted"
+            yield from _clients(listener.tls, path)
     smart = config.fhir.smart
     toward: list[tuple[shape.Path, Tls | None]] = [
         (("fhir", "tls"), config.fhir.tls),
@@ -81,8 +83,43 @@ def _tls(config: Config) -> Iterator[Mistake]:
     for place, tls in toward:
         if tls is not None:
             yield from _pair(tls, place)
-            if tls.client != "none":
-                yield (*place, "client"), "is for listeners; toward the endpoint give certificate and key"
+
+
+def _clients(tls: ListenerTls, path: shape.Path) -> Iterator[Mistake]:
+    for key in ("ca", "revoked", "clients"):
+        if getattr(tls, key) and tls.client == "none":
+            yield (*path, key), "is about clients' certificates, and none is asked for; set client: require, or want"
+    for index, client in enumerate(tls.clients):
+        here = (*path, "clients", index)
+        if not client.name and not client.fingerprint:
+            yield (*here, "name"), "name or fingerprint: one of them says which certificate is meant"
+        if client.fingerprint and not _SHA256.fullmatch(re.sub(r"[:\s]", "", client.fingerprint.rpartition("=")[2])):
+            remedy = "`openssl x509 -in FILE -noout -fingerprint -sha256` prints it"
+            yield (*here, "fingerprint"), f"must be a SHA-256, 64 hexadecimal digits; {remedy}"
+        if "*" in client.name:
+            yield (*here, "name"), "must be one whole name; there are no wildcards"
+        for number, sender in enumerate(client.senders):
+            if not sender.strip(" |") or sender.count("|") > 1 or "^" in sender:
+                text = 'must be MSH-3 and MSH-4 as "EPIC|LAKESIDE", "EPIC" or "*|LAKESIDE", their first components'
+                yield (*here, "senders", number), text
+
+
+def _addresses(config: Config) -> Iterator[Mistake]:
+    for index, listener in enumerate(config.listeners):
+        for number, text in enumerate(listener.allow):
+            path = ("listeners", index, "allow", number)
+            try:
+                ip_network(text)
+            except ValueError:
+                try:
+                    meant = ip_network(text, strict=False)
+                except ValueError:
+                    yield (
+                        path,
+                        f"'{text}' is no address and no network; they are like 10.20.0.7, 10.20.0.0/16, 2001:db8::/32",
+                    )
+                else:
+                    yield path, f"'{text}' is not the first address of its network; did you mean {meant}?"
 
 
 def _pair(tls: Tls, path: shape.Path) -> Iterator[Mistake]:

@@ -75,8 +75,8 @@ def _type(annotation: object) -> str:
         return " \\| ".join(f"`{value}`" for value in get_args(bare))
     if get_origin(bare) is Union:
         return " \\| ".join(_type(part) for part in get_args(bare))
-    if shape.item(annotation) is not None:
-        return "list of references" if shape.is_secret(shape.item(annotation)) else "list of texts"
+    if (item := shape.item(annotation)) is not None:
+        return "list of references" if shape.is_secret(item) else "list of texts" if item is str else "list of numbers"
     if shape.is_table(annotation):
         return "names and texts"
     words = {str: "text", int: "whole number", float: "number", bool: "`true` \\| `false`", SecretStr: "reference"}
@@ -133,7 +133,7 @@ def _yaml(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "[" + ", ".join(value) + "]"
+        return "[" + ", ".join(map(str, value)) + "]"
     if isinstance(value, dict):
         return "{}"
     if isinstance(value, str):

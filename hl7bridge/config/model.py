@@ -27,18 +27,43 @@ class Section(BaseModel):
 
 
 class Tls(Section):
-    """TLS of a listener (ca: for clients' certificates) or toward the endpoint (certificate and key: mutual TLS)."""
+    """What we show in TLS, and whom we trust."""
 
     certificate: str | None = None
     """PEM file with the certificate and its chain."""
     key: str | None = None
-    """PEM file with the private key of `certificate`."""
+    """PEM file with the private key of `certificate`, not encrypted, readable by the daemon's user only."""
     ca: str | None = None
-    """PEM file with the authorities that are trusted; for the endpoint, unset means the system's own."""
-    client: Literal["none", "want", "require"] = "none"
-    """Listeners only: is a certificate asked of the sender (`want`), or demanded (`require`)?"""
+    """PEM file with the authorities that are trusted; toward a server, unset means the machine's own."""
     minimum: Literal["1.2", "1.3"] = "1.2"
-    """The lowest TLS version spoken."""
+    """The lowest TLS version spoken; `1.3` means 1.3 only."""
+
+
+class Client(Section):
+    """A certificate that may connect, and the senders it may speak for. An item fits when all it says of the
+    certificate fits; with items in the list, a certificate that fits none of them is refused."""
+
+    name: str = ""
+    """A DNS name, IP address or URI of its subjectAltName; its common name only where it has none of these. Upper and
+    lower case are one, but for URIs. Unset: any name."""
+    fingerprint: str = ""
+    """SHA-256 of the certificate or of its public key, as openssl prints it. Unset: any that `ca` vouches for."""
+    senders: tuple[str, ...] = ()
+    """MSH-3 and MSH-4 of its messages, as "EPIC|LAKESIDE"; "EPIC" alone or `*` for a side matches any. Empty: all. A
+    sender that is listed anywhere here is taken from its certificates only."""
+
+
+class ListenerTls(Tls):
+    """TLS of a listener. `client: require` makes it mutual: IHE ATNA's node authentication."""
+
+    client: Literal["none", "want", "require"] = "none"
+    """Is a certificate asked of the sender (`want`), or demanded (`require`)? One that is given must be good."""
+    revoked: str | None = None
+    """PEM file with the revocation lists of the authorities that sign clients; one that has run out refuses all."""
+    clients: tuple[Client, ...] = ()
+    """Which certificates may connect; empty: all that `ca` vouches for."""
+    warn_days: tuple[Count, ...] = (30, 7, 1)
+    """A warning is logged this many days before a certificate, authority or revocation list ends."""
 
 
 OnStorageFailure = Literal["AE", "AR", "CE", "CR", "close"]
@@ -82,8 +107,12 @@ class Listener(Section):
     """Address to bind; 127.0.0.1 for this machine only."""
     port: Port = 6661
     """TCP port; 0 lets the system choose."""
-    tls: Tls | None = None
+    bind_wait: Annotated[float, Field(ge=0)] = 0.0
+    """An address that cannot be bound at the start is tried again for this many seconds."""
+    tls: ListenerTls | None = None
     """TLS for this port; unset means clear text."""
+    allow: tuple[str, ...] = ()
+    """Addresses and networks that may connect, such as 10.20.0.0/16 or 2001:db8::7; empty: all."""
     ack: Literal["committed", "translated", "delivered"] = "committed"
     """When the positive answer is given: on disk, translated too, or delivered too."""
     ack_timeout: Seconds = 30.0
@@ -120,6 +149,9 @@ class Listener(Section):
     """No byte for this many seconds inside a message: the connection is closed."""
     total_frame_timeout: Seconds = 300.0
     """A message may take this many seconds altogether to arrive."""
+    keepalive: Annotated[int, Field(ge=0, le=32_767)] = 60
+    """After this many seconds of silence the kernel asks whether the sender is still there; one that does not answer
+    for a minute is gone. 0: never."""
     require_cr: bool = False
     """`true`: the end byte (0x1C) without a carriage return behind it does not end a message."""
 

@@ -67,14 +67,14 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.peer = peer_of(transport)
-        self._admitted = self._gate.admit(self)
+        self.peer, denial = peer_of(transport, self._listener.tls)
+        self._admitted = self._gate.admit(self, denial)
         if not self._admitted:
             self._closing = True
             self._transport.close()
             return
         limits = self._limits
-        keep_alive(transport, limits.keepalive_idle, limits.keepalive_interval, limits.keepalive_probes)
+        keep_alive(transport, self._listener.keepalive, limits.keepalive_interval, limits.keepalive_probes)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
@@ -135,11 +135,11 @@ class Connection(asyncio.Protocol):
 
     # -- what the server calls
 
-    def drain(self) -> None:
+    def drain(self, why: Why = Why.DRAIN) -> None:
         """Takes nothing more, writes what is owed, closes."""
         if self._closing:
             return
-        self._gate.tell(Observer.dropped, self.peer, Why.DRAIN)
+        self._gate.tell(Observer.dropped, self.peer, why)
         if self._owes() or self._framer.in_frame:
             self._close()
         else:

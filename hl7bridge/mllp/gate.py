@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hl7bridge.config import MEBIBYTE, Listener
+from hl7bridge.mllp.denial import Denial
 from hl7bridge.mllp.peer import Peer
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ class Limits:
     junk_bytes: int = MEBIBYTE // 4  # that many bytes without a block in between: not an MLLP sender
     end_pause: float = 0.05  # silence after an FS that closes the last segment: the sender leaves the CR out
     linger: float = 1.0  # how long the peer gets to read its last answer
-    keepalive_idle: int = 60  # a peer that vanished is noticed after idle + interval x probes
-    keepalive_interval: int = 10
+    keepalive_interval: int = 10  # a peer that vanished is noticed after keepalive + interval x probes
     keepalive_probes: int = 6
+    accept_pause: float = 1.0  # where the machine has no file descriptors left
+    look_every: float = 60.0  # at the TLS files, though nobody connects
+    bind_pause: float = 0.5  # between attempts to bind an address
 
 
 class Gate(Protocol):
@@ -54,8 +57,8 @@ class Gate(Protocol):
     refuse: Refuse
     requires_cr: RequiresCr | None  # None: as the listener says
 
-    def admit(self, connection: Connection) -> bool:
-        """Whether the connection is taken."""
+    def admit(self, connection: Connection, denial: Denial | None) -> bool:
+        """Whether the connection is taken. `denial`: why its certificate may not be here."""
 
     def left(self, connection: Connection) -> None:
         """A connection that was taken is gone."""

@@ -6,10 +6,13 @@ the server and otherwise ignored: watching must not break receiving.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
+from hl7bridge.mllp.denial import Denial
 from hl7bridge.mllp.framing import Cause
 from hl7bridge.mllp.peer import Peer
+from hl7bridge.tls.rotation import Ending
 
 
 class Why(StrEnum):
@@ -24,6 +27,7 @@ class Why(StrEnum):
     FAILED = "failed"  # an answer could not be made: silence would leave the sender waiting
     DRAIN = "drain"
     HUNG_UP = "hung-up"  # the answer to a failure of storage is, for this sender, the end of the connection
+    TRUST = "trust"  # other authorities or revocation lists are in use: whom the old ones let in comes in again
 
 
 class Observer:
@@ -35,8 +39,23 @@ class Observer:
     def closed(self, peer: Peer) -> None:
         """A connection that was taken is gone, whoever ended it."""
 
-    def refused(self, peer: Peer) -> None:
-        """A connection was not taken: max_connections are open."""
+    def denied(self, peer: Peer, denial: Denial) -> None:
+        """A connection was not taken. Of its certificate `peer` knows only what could be verified."""
+
+    def probed(self, peer: Peer) -> None:
+        """A peer went away in the middle of the TLS handshake, as probes of load balancers do."""
+
+    def starved(self, cause: str) -> None:
+        """No connection could be taken for a moment. `cause`: the errno's name, EMFILE or ENFILE as a rule."""
+
+    def rotated(self, paths: Sequence[str]) -> None:
+        """Other TLS files are in use from now on."""
+
+    def not_rotated(self, why: str) -> None:
+        """Other TLS files are on disk, but unfit; those in use stay in use."""
+
+    def ending(self, ending: Ending) -> None:
+        """A TLS file has come within another of `warn_days` of its end, or has ended."""
 
     def frame(self, peer: Peer, size: int) -> None:
         """A whole block of `size` payload bytes came."""

@@ -1,23 +1,23 @@
-"""An MLLP port: takes connections, hands their frames to a handler, drains when told to. The rest is connection.py.
+"""An MLLP port: hands frames of its connections to a handler, drains when told to. Who comes in: door.py; the rest:
+connection.py.
 
-What holds here: a connection past max_connections is closed at once and costs nobody else anything; a machine out of
-file descriptors stops taking connections for a moment (asyncio pauses accepting) and goes on; draining ends with every
-frame that came whole either answered or, at the deadline, left unanswered, which is what its sender resends on.
+What holds here: a connection past max_connections is closed at once and costs nobody else anything; draining ends with
+every frame that came whole either answered or, at the deadline, left unanswered, which is what its sender resends on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from hl7bridge.config import Listener
-from hl7bridge.errors import UnavailableError
 from hl7bridge.mllp.connection import Connection
+from hl7bridge.mllp.denial import Denial
+from hl7bridge.mllp.door import Door
 from hl7bridge.mllp.gate import Handle, Limits, Refuse, RequiresCr
-from hl7bridge.mllp.observer import Observer
-from hl7bridge.mllp.tls import server_context
+from hl7bridge.mllp.observer import Observer, Why
+from hl7bridge.tls.rotation import Rotating
 
 
 class MllpServer:
@@ -44,7 +44,7 @@ class MllpServer:
         self.limits = limits or Limits()
         self.observer_failures = 0
         self._observer = observer or Observer()
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._connections: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -54,28 +54,34 @@ class MllpServer:
     @property
     def port(self) -> int:
         """The port that is bound: for port 0 the one the system chose."""
-        if self._server is None or not self._server.sockets:
-            return self.listener.port
-        return int(self._server.sockets[0].getsockname()[1])
+        return (self._door.port if self._door is not None else None) or self.listener.port
 
     @property
     def connections(self) -> int:
-        """Connections that are open now."""
+        """Connections that are open now; not those whose TLS handshake is under way."""
         return len(self._connections)
+
+    @property
+    def keys(self) -> Rotating | None:
+        """The TLS files in use; None in clear text, and before the start."""
+        return self._door.keys if self._door is not None else None
 
     async def start(self) -> None:
         """Binds and listens. UnavailableError names host and port; ConfigError the TLS keys."""
-        listener = self.listener
-        context: ssl.SSLContext | None = server_context(listener.tls) if listener.tls else None
-        timeout = listener.frame_timeout if context else None
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                lambda: Connection(self), listener.host, listener.port, ssl=context, ssl_handshake_timeout=timeout
-            )
-        except OSError as error:
-            where = f"{listener.host}:{listener.port}"
-            raise UnavailableError(f"listener {listener.name} cannot listen on {where}: {error.strerror}") from None
+        door = Door(self.listener, self.limits, lambda: Connection(self), self.tell, self._judge_again)
+        await door.open()
+        self._door = door
+
+    def look(self) -> None:
+        """Takes changed TLS files into use at once, and tells of those that are unfit."""
+        if self._door is not None:
+            self._door.look(again=True)
+
+    def _judge_again(self) -> None:
+        """Ends, in order, connections that other authorities or revocation lists let in: their senders come again."""
+        if self.listener.tls is not None and self.listener.tls.client != "none":
+            for connection in tuple(self._connections):
+                connection.drain(Why.TRUST)
 
     async def drain(self, within: float) -> int:
         """Stops accepting and reading, finishes what came whole, closes. May be called again, and without start.
@@ -84,8 +90,9 @@ class MllpServer:
         whose connection is already gone: what they commit is part of this run.
         """
         self._draining = True
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            self._door.close()
+            await self._door.closed()
         for connection in tuple(self._connections):
             connection.drain()
         late: tuple[Connection, ...] = ()
@@ -103,10 +110,14 @@ class MllpServer:
 
     # -- what connections call (gate.Gate)
 
-    def admit(self, connection: Connection) -> bool:
-        """Whether there is room. A connection whose TLS handshake ends while draining comes too late."""
-        if self._draining or len(self._connections) >= self.listener.max_connections:
-            self.tell(Observer.refused, connection.peer)
+    def admit(self, connection: Connection, denial: Denial | None) -> bool:
+        """Whether it may come in and there is room. One whose TLS handshake ends while draining comes too late."""
+        if self._draining:
+            return False
+        if denial is None and len(self._connections) >= self.listener.max_connections:
+            denial = Denial.FULL
+        if denial is not None:
+            self.tell(Observer.denied, connection.peer, denial)
             return False
         self._connections.add(connection)
         self._empty.clear()

@@ -118,7 +118,28 @@ class Metrics:
         """What the network does."""
         self.connections = self._gauge("open_connections", "MLLP connections now", "listener")
         self.connected = self._counter("connections", "MLLP connections accepted", "listener")
-        self.refused = self._counter("connections_refused", "connections closed at once: too many", "listener")
+        self.refused = self._counter(
+            "connections_refused",
+            "connections not taken; cause: full, address, no-tls, expired, revoked, not-listed …",
+            "listener",
+            "cause",
+        )
+        self.starved = self._counter(
+            "accept_failures",
+            "moments in which no connection could be taken; cause: EMFILE, ENFILE …",
+            "listener",
+            "cause",
+        )
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_seconds",
+            "until a TLS file in use ends, negative after that; key: certificate, ca, revoked",
+            "listener",
+            "key",
+            "file",
+        )
+        self.rotations = self._counter(
+            "certificate_reloads", "TLS files that changed on disk; outcome: done, refused", "listener", "outcome"
+        )
         self.junk_bytes = self._counter("junk_bytes", "bytes between messages, ignored", "listener")
         self.broken_frames = self._counter(
             "broken_frames", "frames that never became a message: cut off, too large, timed out …", "listener", "fault"
@@ -221,6 +242,9 @@ _ALERTS = """
 | `hl7bridge_circuit_state == 2` for 10 minutes | the endpoint is down; senders are still acknowledged |
 | `increase(hl7bridge_acknowledged_total{reason="storage-failed"}[5m]) > 0` | the disk fails: senders get AR/CE 207 |
 | `increase(hl7bridge_issues_total{issue="code-unmapped"}[1d]) > 0` | a code the tables do not know |
+| `hl7bridge_certificate_expiry_seconds < 604800` | a certificate or revocation list ends within a week |
+| `increase(hl7bridge_certificate_reloads_total{outcome="refused"}[1h]) > 0` | a new certificate is unfit |
+| `increase(hl7bridge_connections_refused_total{cause!="full"}[15m]) > 0` | somebody is not let in: see the log |
 """
 
 

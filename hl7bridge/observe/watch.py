@@ -6,22 +6,28 @@ or asked for (debug). Types are told as the tables know them, else `other`; noth
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 from hl7bridge.delivery.shipment import EndpointObserver
 from hl7bridge.intake import IntakeObserver
+from hl7bridge.mllp.denial import Denial
 from hl7bridge.mllp.framing import Cause
 from hl7bridge.mllp.observer import Observer as ListenerObserver
 from hl7bridge.mllp.observer import Why
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
+from hl7bridge.observe.strangers import Strangers
+from hl7bridge.tls.rotation import Ending
 from hl7bridge.worker import Observer as WorkerObserver
 
 
 class ListenerWatch(ListenerObserver):
     """Watches one MLLP port."""
 
-    def __init__(self, listener: str, metrics: Metrics, log: Log) -> None:
-        self._listener, self._metrics, self._log = listener, metrics, log
+    def __init__(self, listener: str, metrics: Metrics, log: Log, strangers: Strangers) -> None:
+        self._listener, self._metrics, self._log, self._strangers = listener, metrics, log, strangers
         self._open = metrics.connections(listener)
         self._connected = metrics.connected(listener)
         self._junk = metrics.junk_bytes(listener)
@@ -36,9 +42,33 @@ class ListenerWatch(ListenerObserver):
         self._open.dec()
         self._log.debug("connection closed", listener=self._listener, peer=peer.name)
 
-    def refused(self, peer: Peer) -> None:
-        self._metrics.refused(self._listener).inc()
-        self._log.warning("connection refused: max_connections are open", listener=self._listener, peer=peer.name)
+    def denied(self, peer: Peer, denial: Denial) -> None:
+        self._metrics.refused(self._listener, denial.value).inc()
+        self._strangers.denied(self._listener, peer, denial)
+
+    def probed(self, peer: Peer) -> None:
+        self._log.debug("peer left during the TLS handshake", listener=self._listener, peer=peer.name)
+
+    def starved(self, cause: str) -> None:
+        self._metrics.starved(self._listener, cause).inc()
+        self._log.error(
+            "no connection can be taken for a moment: out of file descriptors or memory",
+            listener=self._listener,
+            detail=cause,
+        )
+
+    def rotated(self, paths: Sequence[str]) -> None:
+        self._metrics.rotations(self._listener, "done").inc()
+        self._log.info("new TLS files are in use", listener=self._listener, path=", ".join(paths))
+
+    def not_rotated(self, why: str) -> None:
+        self._metrics.rotations(self._listener, "refused").inc()
+        self._log.error("new TLS files are unfit: those in use stay in use", listener=self._listener, detail=why)
+
+    def ending(self, ending: Ending) -> None:
+        now = time.time()
+        tell = self._log.warning if ending.at > now else self._log.error
+        tell("a TLS file needs to be replaced", listener=self._listener, path=ending.path, detail=ending.told(now))
 
     def junk(self, peer: Peer, count: int) -> None:
         self._junk.inc(count)
@@ -51,7 +81,7 @@ class ListenerWatch(ListenerObserver):
         self._fault(peer, Why.TOO_LARGE.value, 0)
 
     def dropped(self, peer: Peer, why: Why) -> None:
-        if why in (Why.IDLE, Why.DRAIN, Why.TOO_LARGE, Why.HUNG_UP):  # ordinary, or told already
+        if why in (Why.IDLE, Why.DRAIN, Why.TRUST, Why.TOO_LARGE, Why.HUNG_UP):  # ordinary, or told already
             self._log.debug("connection ended", listener=self._listener, peer=peer.name, detail=why.value)
         else:
             self._fault(peer, why.value, 0)
@@ -76,8 +106,8 @@ class ListenerWatch(ListenerObserver):
 class IntakeWatch(IntakeObserver):
     """Watches what becomes of one listener's messages before the journal."""
 
-    def __init__(self, listener: str, metrics: Metrics, log: Log) -> None:
-        self._listener, self._metrics, self._log = listener, metrics, log
+    def __init__(self, listener: str, metrics: Metrics, log: Log, strangers: Strangers) -> None:
+        self._listener, self._metrics, self._log, self._strangers = listener, metrics, log, strangers
         self._to_ack = metrics.receive_to_ack(listener)
 
     def received(self, listener: str, type: str) -> None:
@@ -107,6 +137,9 @@ class IntakeWatch(IntakeObserver):
 
     def acknowledgement(self, listener: str) -> None:
         self._log.debug("an acknowledgement came: nothing is done with it", listener=listener)
+
+    def impostor(self, listener: str, peer: Peer, sender: str) -> None:
+        self._strangers.impostor(listener, peer, sender)
 
     def findings(self, listener: str, type: str, count: int) -> None:
         self._metrics.findings(listener, self._metrics.type(type)).inc(count)

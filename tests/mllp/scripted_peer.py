@@ -54,8 +54,23 @@ class Recorder(Observer):
     def closed(self, peer: Peer) -> None:
         self._note("closed")
 
-    def refused(self, peer: Peer) -> None:
-        self._note("refused")
+    def denied(self, peer: Peer, denial: Any) -> None:
+        self._note("denied", str(denial))
+
+    def probed(self, peer: Peer) -> None:
+        self._note("probed")
+
+    def starved(self, cause: str) -> None:
+        self._note("starved", cause)
+
+    def rotated(self, paths: Any) -> None:
+        self._note("rotated")
+
+    def not_rotated(self, why: str) -> None:
+        self._note("not_rotated", why)
+
+    def ending(self, ending: Any) -> None:
+        self._note("ending", ending.key)
 
     def frame(self, peer: Peer, size: int) -> None:
         self._note("frame", size)

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from scripted_peer import PATIENCE, bench
 
-from hl7bridge.config import Tls
+from hl7bridge.config import ListenerTls, Tls
 from hl7bridge.errors import ConfigError
 from hl7bridge.mllp.client import MllpClient, NotSent
 from hl7bridge.mllp.framing import frame
-from hl7bridge.mllp.tls import client_context, server_context
+from hl7bridge.tls.contexts import client_context, server_context
 
 Issue = Callable[[str, str], tuple[str, str]]
 NOW = datetime.datetime.now(datetime.UTC)
@@ -80,9 +80,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def server_tls(authority: Authority) -> Tls:
+def server_tls(authority: Authority) -> ListenerTls:
     certificate, key = authority.issue("localhost")
-    return Tls(certificate=certificate, key=key, ca=authority.file)
+    return ListenerTls(certificate=certificate, key=key, ca=authority.file)
 
 
 def client(authority: Authority, common: str = "", signer: Authority | None = None) -> ssl.SSLContext:
@@ -93,7 +93,9 @@ def client(authority: Authority, common: str = "", signer: Authority | None = No
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_tls_1_2_and_1_3_are_taken(server_tls: Tls, authority: Authority, version: ssl.TLSVersion) -> None:
+async def test_tls_1_2_and_1_3_are_taken(
+    server_tls: ListenerTls, authority: Authority, version: ssl.TLSVersion
+) -> None:
     context = client(authority)
     context.minimum_version = context.maximum_version = version
     async with bench({"tls": server_tls}) as b:
@@ -103,7 +105,7 @@ async def test_tls_1_2_and_1_3_are_taken(server_tls: Tls, authority: Authority, 
         assert b.echo.peers[0].certificate == ""
 
 
-async def test_tls_1_2_is_refused_where_1_3_is_the_minimum(server_tls: Tls, authority: Authority) -> None:
+async def test_tls_1_2_is_refused_where_1_3_is_the_minimum(server_tls: ListenerTls, authority: Authority) -> None:
     context = client(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     async with bench({"tls": server_tls.model_copy(update={"minimum": "1.3"})}) as b:
@@ -115,7 +117,7 @@ async def test_tls_1_2_is_refused_where_1_3_is_the_minimum(server_tls: Tls, auth
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-async def test_tls_1_1_is_refused(server_tls: Tls, authority: Authority) -> None:
+async def test_tls_1_1_is_refused(server_tls: ListenerTls, authority: Authority) -> None:
     context = client(authority)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -125,7 +127,7 @@ async def test_tls_1_1_is_refused(server_tls: Tls, authority: Authority) -> None
 
 
 async def test_a_plain_sender_on_a_tls_port_is_closed_and_others_are_served(
-    server_tls: Tls, authority: Authority
+    server_tls: ListenerTls, authority: Authority
 ) -> None:
     async with bench({"tls": server_tls}) as b:
         plain = await b.peer()
@@ -147,14 +149,14 @@ async def test_a_tls_sender_on_a_plain_port_is_closed_and_others_are_served(auth
         assert await plain.answer() == b"ACK two"
 
 
-async def test_a_handshake_that_stalls_is_cut_off(server_tls: Tls) -> None:
+async def test_a_handshake_that_stalls_is_cut_off(server_tls: ListenerTls) -> None:
     async with bench({"tls": server_tls, "frame_timeout": 0.03}) as b:
         stalled = await b.peer()
         assert await stalled.closed()
-        assert b.recorder.said == []
+        assert b.recorder.said == [("ending", "certificate"), ("denied", "stalled")]
 
 
-async def test_a_required_certificate_names_the_peer(server_tls: Tls, authority: Authority) -> None:
+async def test_a_required_certificate_names_the_peer(server_tls: ListenerTls, authority: Authority) -> None:
     async with bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b:
         peer = await b.peer(client(authority, "lab.example.org"))
         await peer.send(frame(b"one"))
@@ -164,7 +166,7 @@ async def test_a_required_certificate_names_the_peer(server_tls: Tls, authority:
 
 @pytest.mark.parametrize("common", ["", "other.example.org"], ids=["no certificate", "another authority's"])
 async def test_a_sender_without_the_required_certificate_is_refused(
-    server_tls: Tls, authority: Authority, stranger: Authority, common: str
+    server_tls: ListenerTls, authority: Authority, stranger: Authority, common: str
 ) -> None:
     async with bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b:
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
@@ -175,7 +177,7 @@ async def test_a_sender_without_the_required_certificate_is_refused(
 
 
 async def test_a_wanted_certificate_may_be_missing_but_not_be_wrong(
-    server_tls: Tls, authority: Authority, stranger: Authority
+    server_tls: ListenerTls, authority: Authority, stranger: Authority
 ) -> None:
     async with bench({"tls": server_tls.model_copy(update={"client": "want"})}) as b:
         peer = await b.peer(client(authority))
@@ -188,7 +190,7 @@ async def test_a_wanted_certificate_may_be_missing_but_not_be_wrong(
         assert b.echo.seen == [b"one"]
 
 
-async def test_draining_a_tls_port_answers_what_came_whole(server_tls: Tls, authority: Authority) -> None:
+async def test_draining_a_tls_port_answers_what_came_whole(server_tls: ListenerTls, authority: Authority) -> None:
     async with bench({"tls": server_tls}) as b:
         peer = await b.peer(client(authority))
         await peer.send(frame(b"hold 1"))
@@ -201,7 +203,7 @@ async def test_draining_a_tls_port_answers_what_came_whole(server_tls: Tls, auth
         assert await draining == 0
 
 
-async def test_the_client_refuses_a_server_of_another_authority(server_tls: Tls, stranger: Authority) -> None:
+async def test_the_client_refuses_a_server_of_another_authority(server_tls: ListenerTls, stranger: Authority) -> None:
     async with (
         bench({"tls": server_tls}) as b,
         MllpClient("127.0.0.1", b.server.port, client_context(Tls(ca=stranger.file))) as sender,
@@ -210,7 +212,7 @@ async def test_the_client_refuses_a_server_of_another_authority(server_tls: Tls,
             await sender.connect()
 
 
-async def test_the_client_speaks_tls(server_tls: Tls, authority: Authority) -> None:
+async def test_the_client_speaks_tls(server_tls: ListenerTls, authority: Authority) -> None:
     async with bench({"tls": server_tls}) as b:
         sent = b"MSH|^~\\&|A|B|C|D|1||ADT^A01|77|P|2.5\r"
         b.echo.answers[sent] = b"MSH|^~\\&|C\rMSA|AA|77\r"
@@ -220,11 +222,11 @@ async def test_the_client_speaks_tls(server_tls: Tls, authority: Authority) -> N
 
 def test_what_a_tls_listener_lacks_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        server_context(Tls(client="require"))
+        server_context(ListenerTls(client="require"))
     assert [mistake.split(":")[0] for mistake in caught.value.mistakes] == ["tls.certificate", "tls.key", "tls.ca"]
 
 
-def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path, server_tls: Tls) -> None:
+def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path, server_tls: ListenerTls) -> None:
     junk = tmp_path / "junk.pem"
     junk.write_text("no pem")
     with pytest.raises(ConfigError, match=r"tls\.key: there is no file"):

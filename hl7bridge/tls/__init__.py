@@ -1,0 +1,1 @@
+"""TLS without sockets: contexts under BCP 195, what certificates say, their rotation on disk."""
