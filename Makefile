@@ -12,6 +12,7 @@ EXTRA = $$($(VENV)/bin/python -c "import configparser; c = configparser.ConfigPa
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 TESTS ?= tests
 ARGS ?=
+ROUNDS ?= 5
 HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
@@ -46,8 +47,8 @@ format: $(VENV)/.dev-tools ## let ruff format and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.installed ## measure, beside the yardsticks, in one run
-	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(VENV)/bin/python $$b || exit 1; done
+bench: $(VENV)/.installed servers ## measure, beside the yardsticks, in one run, and write docs/performance.md's table (ROUNDS=5)
+	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/python benchmarks/run.py --rounds $(ROUNDS) --write $(ARGS)
 
 docs: $(VENV)/.installed ## write the docs that are made from the code
 	@$(VENV)/bin/python docs/generate.py --all

@@ -1,0 +1,71 @@
+"""`hl7bridge serve` in a process of its own over a temporary folder, for the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+from bare import free_port, wait_for_port
+
+
+class Served:
+    """A running daemon. `base_url`: of the FHIR endpoint; default a directory. `settings`: further HL7BRIDGE_* keys."""
+
+    def __init__(self, base_url: str | None = None, folder: Path | None = None, **settings: str) -> None:
+        self._temporary = tempfile.TemporaryDirectory()
+        self.port, self.http = free_port(), free_port()
+        base = self.folder = folder or Path(self._temporary.name)
+        environment = {
+            **os.environ,
+            "HL7BRIDGE_LISTENERS__0__PORT": str(self.port),
+            "HL7BRIDGE_LISTENERS__0__HOST": "127.0.0.1",
+            "HL7BRIDGE_JOURNAL__PATH": str(base / "journal"),
+            "HL7BRIDGE_DEAD_LETTERS__PATH": str(base / "dlq"),
+            "HL7BRIDGE_FHIR__BASE_URL": base_url or f"file:{base / 'out'}",
+            "HL7BRIDGE_OBSERVE__PORT": str(self.http),
+            "HL7BRIDGE_OBSERVE__HOST": "127.0.0.1",
+            "HL7BRIDGE_OBSERVE__LOG_LEVEL": "error",
+            **{f"HL7BRIDGE_{key}": value for key, value in settings.items()},
+        }
+        begin = time.perf_counter()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hl7bridge", "serve"], env=environment, cwd=base, stdout=subprocess.DEVNULL
+        )
+        wait_for_port(self.port, alive=lambda: self.process.poll() is None)
+        self.started_in = time.perf_counter() - begin  # seconds from the command to a port that answers
+
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples with these labels; 0 while there is none."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        found = (line for line in lines if line.startswith((f"{name}{{", f"{name} ")))
+        return sum(float(line.rpartition(" ")[2]) for line in found if all(part in line for part in wanted))
+
+    def resident(self) -> int:
+        """Bytes in memory of the daemon itself, without its translating processes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    def resident_translators(self) -> list[int]:
+        """The same of each translating process."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        texts = [Path(f"/proc/{child}/status").read_text() for child in children]
+        return [int(text.partition("VmRSS:")[2].split()[0]) * 1024 for text in texts]
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._temporary.cleanup()
