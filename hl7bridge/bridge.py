@@ -39,6 +39,7 @@ from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.strangers import Strangers
 from hl7bridge.observe.watch import EndpointWatch, IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
 from hl7bridge.reloading import Reloading
+from hl7bridge.sealing import open_keyring
 from hl7bridge.service.activation import Wanted
 from hl7bridge.service.tablesets import InService
 from hl7bridge.translators import Pool, count
@@ -68,6 +69,7 @@ class Bridge:
     def __init__(self, config: Config, log: Log) -> None:
         self.config = config
         self.metrics = Metrics()
+        self._keyring = open_keyring(config.encryption)
         self._log = log
         self._worker_watch = WorkerWatch(self.metrics, log)
         self._endpoint_watch = EndpointWatch(self.metrics, log)
@@ -168,6 +170,7 @@ class Bridge:
             max_backlog=keys.max_backlog,
             min_free_bytes=keys.min_free_bytes,
             on_commit=JournalWatch(self.metrics),
+            keyring=self._keyring,
         )
         figures = await self._journal.figures()
         self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered)

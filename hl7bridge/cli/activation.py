@@ -162,9 +162,12 @@ async def _alone(config: Config, request: Mapping[str, Any]) -> Mapping[str, Any
 async def _audit(config: Config, by: str, action: str, subject: str, detail: str) -> None:
     """Beside nobody: the journal is opened as its owner, so that there is one even before the first start."""
     from hl7bridge.journal.sqlite import SqliteJournal
+    from hl7bridge.sealing import open_keyring
 
     try:
-        journal = await SqliteJournal.open(config.journal.path, mode="owner", min_free_bytes=0)
+        journal = await SqliteJournal.open(
+            config.journal.path, mode="owner", min_free_bytes=0, keyring=open_keyring(config.encryption)
+        )
         try:
             await journal.audit(by, action, subject, detail)
         finally:

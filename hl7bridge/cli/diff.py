@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -242,14 +243,13 @@ def diff(
 
     def feed() -> Iterator[Input]:
         nonlocal unusable
-        for found in messages(paths):
+        kept = journaled(shell.config, journal) if journal is not None else ()
+        for found in itertools.chain(messages(paths), kept):
             if isinstance(found, Unusable):
                 unusable += 1
                 click.echo(f"{found.name}: {found.why}", err=True)
             else:
                 yield found
-        if journal is not None:
-            yield from journaled(shell.config, journal)
 
     with Progress("compared") as progress:
         for part in work(comparison, feed(), processes=processes):

@@ -95,27 +95,35 @@ def _read(file: Path) -> bytes:
     return opener(data) if opener else data
 
 
-def journaled(config: Config, newer_than: float | None = None) -> Iterator[Input]:
+def journaled(config: Config, newer_than: float | None = None) -> Iterator[Input | Unusable]:
     """The messages of the configured journal in order of arrival, beside a running daemon; `newer_than` in seconds.
 
     Raises JournalError when there is none.
     """
     from hl7bridge.errors import JournalError
     from hl7bridge.journal import files, reader
+    from hl7bridge.journal.guard import open_guard
     from hl7bridge.journal.protocol import Filter
+    from hl7bridge.sealing import KeyMissing, open_keyring
 
     folder = Path(config.journal.path)
     files.open_guest(folder)
     now, beyond = time.time(), None
     with contextlib.closing(files.connect_reader(folder / files.DATABASE)) as connection:
         try:
+            guard = open_guard(connection, open_keyring(config.encryption), now, owner=False)
             while True:
                 wanted = Filter(newer_than=newer_than)
-                entries = reader.page(connection, wanted, now, beyond, reader.PAGE, with_raw=True)
+                entries = reader.page(connection, guard, wanted, now, beyond, reader.PAGE, with_raw=True)
                 if not entries:
                     return
                 for entry in entries:
+                    if entry.damaged:
+                        yield Unusable(JOURNAL, f"message {entry.seq} of the journal is damaged")
+                        continue
                     yield Input(JOURNAL, entry.seq, entry.raw, (), entry.listener)
                 beyond = entries[-1].seq
         except connection.Error as error:
             raise JournalError(f"the journal could not be read: {error}") from None
+        except KeyMissing as error:
+            raise JournalError(str(error)) from None

@@ -24,6 +24,7 @@ from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.hl7v2.header import read_header
 from hl7bridge.journal.protocol import Entry, Filter, State, Step
 from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.sealing import open_keyring
 
 LISTED = 50  # messages shown unless --limit says otherwise
 _COLUMNS = ("ID", "RECEIVED", "LISTENER", "TYPE", "CONTROL ID", "STATE", "ATTEMPTS", "REASON")
@@ -39,7 +40,8 @@ def run_with_journal(config: Config, work: Callable[[SqliteJournal], Coroutine[A
     """The result of `work` on the configured journal, opened as a guest beside a running daemon or alone."""
 
     async def run() -> Any:
-        journal = await SqliteJournal.open(config.journal.path, mode="guest", min_free_bytes=0)
+        keyring = open_keyring(config.encryption)
+        journal = await SqliteJournal.open(config.journal.path, mode="guest", min_free_bytes=0, keyring=keyring)
         try:
             return await work(journal)
         finally:

@@ -24,6 +24,7 @@ Network = IPv4Network | IPv6Network
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is a metric label and part of file names
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")  # it stands in front of every sealed text
 _ANY_HOST = frozenset({"", "0.0.0.0", "::", "*"})
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|password|api-?key", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"secret|password", re.IGNORECASE)
@@ -36,7 +37,7 @@ def check(config: Config) -> list[Mistake]:
     """Every mistake between keys."""
     rules = (
         *(_names, _ports, _tls, _addresses, _versions, _senders, _zones, _charsets, _folders),
-        *(_endpoint, _credentials, _smart, _waits),
+        *(_endpoint, _credentials, _smart, _waits, _encryption),
     )
     return [mistake for rule in rules for mistake in rule(config)]
 
@@ -309,3 +310,16 @@ def _waits(config: Config) -> Iterator[Mistake]:
     for index, listener in enumerate(config.listeners):
         if listener.frame_timeout > listener.total_frame_timeout:
             yield ("listeners", index, "frame_timeout"), "is longer than total_frame_timeout"
+
+
+def _encryption(config: Config) -> Iterator[Mistake]:
+    keys, active = config.encryption.keys, config.encryption.active
+    for id, reference in keys.items():
+        if not _KEY_ID.fullmatch(id):
+            yield ("encryption", "keys", id), "must be 1 to 32 letters, digits, '.', '_' or '-'"
+        if not is_reference(reference):
+            yield ("encryption", "keys", id), "a secret is not written here; give its place as file:PATH or env:NAME"
+    if keys and not active:
+        yield ("encryption", "keys"), "are given, but encryption.active does not say which one encrypts"
+    if active and active not in keys:
+        yield ("encryption", "active"), f"'{active}' is not among encryption.keys"

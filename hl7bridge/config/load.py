@@ -135,7 +135,7 @@ def _reason(detail: ErrorDetails, path: shape.Path) -> str:
     model = shape.section(shape.at(path[:-1]))
     if kind == "extra_forbidden" and model is not None:
         return "unknown key" + suggestion(str(path[-1]), list(shape.keys(model)))
-    quotable = isinstance(given, str) and not shape.is_secret(shape.at(path)) and "headers" not in path
+    quotable = isinstance(given, str) and not shape.is_secret(shape.at(path)) and not {"headers", "keys"} & set(path)
     but = f", not '{given}'" if quotable else ""
     if kind == "literal_error":
         return "must be " + str(context.get("expected")).replace("'", "") + but

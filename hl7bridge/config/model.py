@@ -190,6 +190,16 @@ class Smart(Section):
     """TLS toward the token endpoint; unset: as fhir.tls."""
 
 
+class Encryption(Section):
+    """Messages, answers, edits and dead letters are encrypted (AES-256-GCM) where keys are given."""
+
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Keys by id, each a reference (`file:…`, `env:…`) to 32 bytes in base64 (`hl7bridge keys new`). Older keys stay
+    until `hl7bridge keys rotate` has done its work."""
+    active: str = ""
+    """Id of the key that new data is encrypted with."""
+
+
 class Fhir(Section):
     """Where bundles go."""
 
@@ -288,6 +298,7 @@ class Config(Section):
 
     listeners: tuple[Listener, ...] = (Listener(),)
     journal: Journal = Journal()
+    encryption: Encryption = Encryption()
     fhir: Fhir = Fhir()
     retry: Retry = Retry()
     dead_letters: DeadLetters = DeadLetters()

@@ -18,10 +18,10 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from hl7bridge.errors import JournalRefusal
 
@@ -80,6 +80,7 @@ class Appended:
     ack: bytes = field(repr=False)
     duplicate: bool
     reused_control_id: bool  # same sender and control id, other bytes: taken as new, worth a warning
+    seq: int = 0  # of the first arrival, for `answered`
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Entry:
     mapping_version: str
     delivered_at: float | None
     replays: int
+    damaged: str = ""  # why `raw` is not what was stored; it must not be translated then
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Change:
     detail: str = ""
     mapping_version: str = ""
     at: float = 0.0
+    proof: Mapping[str, Any] | None = field(default=None, repr=False)  # of what was sent and answered: plain values
+    lineage: bytes = field(default=b"", repr=False)  # paths only, as JSON; kept in place of an earlier one
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ class Step:
     reason: str = ""
     detail: str = ""
     actor: str = ""
+    proof: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,10 @@ class Journal(Protocol):
 
     async def append(self, message: Received) -> Appended:
         """Durable when it returns. JournalFull: past the high-water mark (a duplicate is answered all the same)."""
+        ...
+
+    def answered(self, seq: int, written: bool, resend: bool = False) -> None:
+        """Notes whether the answer to message `seq` was written to the socket. Durable with the next commit."""
         ...
 
     async def apply(self, change: Change) -> None:

@@ -13,13 +13,16 @@ import asyncio
 import json
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from hl7bridge.errors import JournalError
 from hl7bridge.journal import rows
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Entry, Figures, Filter, State, Step
+from hl7bridge.sealing import Damaged, KeyMissing
 
 READER_THREADS = 2  # one for the worker's claims, one for whoever else asks
 READ_BYTES = 32 * 1024 * 1024
@@ -54,6 +57,10 @@ _OLDEST = (
     " (SELECT seq FROM messages INDEXED BY messages_received WHERE state = 'received' ORDER BY seq LIMIT 1)"
     " UNION ALL SELECT * FROM"
     " (SELECT seq FROM messages INDEXED BY messages_waiting WHERE state = 'waiting' ORDER BY seq LIMIT 1))"
+)
+_WHOLE = (
+    f"SELECT {rows.ENTRY_COLUMNS} FROM messages m {rows.ENTRY_TABLES}"
+    " WHERE m.seq IN (SELECT value FROM json_each(?)) ORDER BY m.seq "
 )
 _INDEX_OF_STATE = {
     State.RECEIVED: "INDEXED BY messages_received",
@@ -91,6 +98,8 @@ class Readers:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             raise JournalError(f"the journal could not be read: {error}") from error
+        except KeyMissing as error:
+            raise JournalError(str(error)) from error
 
     def close(self) -> None:
         """Blocks until the reads under way are done."""
@@ -101,21 +110,56 @@ class Readers:
         self._connections.clear()
 
 
-def claimable(connection: sqlite3.Connection, now: float, after_seq: int, limit: int) -> list[Entry]:
-    """See Journal.claimable."""
+def claimable(connection: sqlite3.Connection, guard: Guard, now: float, after_seq: int, limit: int) -> list[Entry]:
+    """See Journal.claimable. What cannot be read is given as damaged, so that the rest is served."""
     terms = {"now": now, "after": after_seq, "limit": limit, "sorted": DUE_SORTED}
     seqs = [seq for (seq,) in connection.execute(_RECEIVED, terms)]
     (due,) = connection.execute(_DUE_COUNT, terms).fetchone()
     if due:
         seqs += [seq for (seq,) in connection.execute(_DUE_BY_TIME if due < DUE_SORTED else _DUE_BY_ARRIVAL, terms)]
         seqs.sort()
-    return _bounded(
-        connection.execute(
-            f"SELECT {rows.ENTRY_COLUMNS} FROM messages m {rows.ENTRY_TABLES}"
-            " WHERE m.seq IN (SELECT value FROM json_each(?)) ORDER BY m.seq",
-            (json.dumps(seqs[:limit]),),
-        )
-    )
+    return _served(connection, guard, seqs[:limit])
+
+
+def _served(connection: sqlite3.Connection, guard: Guard, seqs: list[int], order: str = "ASC") -> list[Entry]:
+    """The messages of these seqs; where a page of the file is torn, one by one."""
+    statement = _WHOLE + order
+    try:
+        return _bounded(connection.execute(statement, (json.dumps(seqs),)), guard)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+    entries: list[Entry] = []
+    size = 0
+    for seq in seqs:
+        entry = _salvaged(connection, guard, statement, seq)
+        if entry is not None:
+            entries.append(entry)
+            size += len(entry.raw)
+        if size >= READ_BYTES:
+            break
+    return entries
+
+
+def _salvaged(connection: sqlite3.Connection, guard: Guard, statement: str, seq: int) -> Entry | None:
+    """One message: whole, or what is known of it without its payload, or None when not even that can be read."""
+    try:
+        return next(iter(_bounded(connection.execute(statement, (json.dumps([seq]),)), guard)), None)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+    try:
+        row = connection.execute(f"SELECT {rows.SUMMARY_COLUMNS} FROM messages m WHERE m.seq = ?", (seq,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return None
+    return None if row is None else rows.entry(row, "the page of the journal's file that holds the message is damaged")
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Is the file damaged at this place, as opposed to locked, full or gone?"""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 def blocked_lanes(connection: sqlite3.Connection, now: float, among: Iterable[str] | None) -> frozenset[str]:
@@ -125,28 +169,48 @@ def blocked_lanes(connection: sqlite3.Connection, now: float, among: Iterable[st
     return frozenset(lane for (lanes,) in connection.execute(_BLOCKED, (now,)) for lane in rows.split_lanes(lanes))
 
 
-def get(connection: sqlite3.Connection, id: str) -> Entry | None:
+def get(connection: sqlite3.Connection, guard: Guard, id: str) -> Entry | None:
     """See Journal.get."""
-    statement = f"SELECT {rows.ENTRY_COLUMNS} FROM messages m {rows.ENTRY_TABLES} WHERE m.id = ?"
-    row = connection.execute(statement, (rows.id_bytes(id),)).fetchone()
-    return rows.entry(row) if row else None
+    row = connection.execute("SELECT seq FROM messages WHERE id = ?", (rows.id_bytes(id),)).fetchone()
+    if row is None:
+        return None
+    return next(iter(_served(connection, guard, [row[0]])), None)
 
 
-def original(connection: sqlite3.Connection, id: str) -> bytes | None:
+def original(connection: sqlite3.Connection, guard: Guard, id: str) -> bytes | None:
     """The payload as it arrived, whatever edits a replay brought; None when there is no such message."""
-    statement = "SELECT p.raw FROM messages m JOIN payloads p ON p.seq = m.seq WHERE m.id = ?"
+    key = rows.id_bytes(id)
+    row = connection.execute(
+        "SELECT p.raw, m.seq FROM messages m JOIN payloads p ON p.seq = m.seq WHERE m.id = ?", (key,)
+    ).fetchone()
+    return guard.open("raw", row[1], key or b"", row[0]) if row else None
+
+
+def lineage(connection: sqlite3.Connection, id: str) -> tuple[str, bytes] | None:
+    """The version of the tables and the document that was stored with a message, if one was."""
+    statement = "SELECT l.mapping_version, l.document FROM lineages l JOIN messages m ON m.seq = l.seq WHERE m.id = ?"
     row = connection.execute(statement, (rows.id_bytes(id),)).fetchone()
-    return bytes(row[0]) if row else None
+    return (row[0], zlib.decompress(row[1])) if row else None
 
 
-def history(connection: sqlite3.Connection, id: str) -> list[Step]:
+def history(connection: sqlite3.Connection, guard: Guard, id: str) -> list[Step]:
     """See Journal.history: the arrival from the message itself, then the steps."""
     statement = "SELECT seq, received_at FROM messages WHERE id = ?"
     row = connection.execute(statement, (rows.id_bytes(id),)).fetchone()
     if row is None:
         return []
-    statement = "SELECT at, state, attempts, reason, detail, actor FROM history WHERE seq = ? ORDER BY step"
-    return [Step(row[1], State.RECEIVED, 0), *map(rows.step, connection.execute(statement, (row[0],)))]
+    seq, key = row[0], rows.id_bytes(id) or b""
+    story = [Step(row[1], State.RECEIVED, 0)]
+    statement = (
+        "SELECT at, state, attempts, reason, detail, actor, step, proof FROM history WHERE seq = ? ORDER BY step"
+    )
+    for found in connection.execute(statement, (seq,)):
+        try:
+            proof = guard.open(f"proof {found[6]}", seq, key, found[7])
+        except Damaged:
+            proof = b""
+        story.append(rows.step(found, proof))
+    return story
 
 
 def figures(connection: sqlite3.Connection) -> Figures:
@@ -157,17 +221,26 @@ def figures(connection: sqlite3.Connection) -> Figures:
 
 
 def page(
-    connection: sqlite3.Connection, filter: Filter, now: float, beyond: int | None, limit: int, with_raw: bool
+    connection: sqlite3.Connection,
+    guard: Guard,
+    filter: Filter,
+    now: float,
+    beyond: int | None,
+    limit: int,
+    with_raw: bool,
 ) -> list[Entry]:
     """The next messages of a listing, from behind the seq `beyond` (None: from its beginning)."""
     index, condition, terms = where(filter, now)
     if beyond is not None:
         condition += f" AND m.seq {'<' if filter.newest_first else '>'} ?"
         terms.append(beyond)
-    columns, tables = (rows.ENTRY_COLUMNS, rows.ENTRY_TABLES) if with_raw else (rows.SUMMARY_COLUMNS, "")
     order = "DESC" if filter.newest_first else "ASC"
-    statement = f"SELECT {columns} FROM messages m {index} {tables} WHERE {condition} ORDER BY m.seq {order} LIMIT ?"
-    return _bounded(connection.execute(statement, (*terms, limit)))
+    columns = "m.seq" if with_raw else rows.SUMMARY_COLUMNS
+    statement = f"SELECT {columns} FROM messages m {index} WHERE {condition} ORDER BY m.seq {order} LIMIT ?"
+    found = connection.execute(statement, (*terms, limit)).fetchall()
+    if not with_raw:
+        return [rows.entry(row) for row in found]
+    return _served(connection, guard, [seq for (seq,) in found], order)
 
 
 def where(filter: Filter, now: float) -> tuple[str, str, list[Any]]:
@@ -198,13 +271,13 @@ def where(filter: Filter, now: float) -> tuple[str, str, list[Any]]:
     return index, " AND ".join(conditions), terms
 
 
-def _bounded(found: Iterable[tuple[Any, ...]]) -> list[Entry]:
+def _bounded(found: Iterable[tuple[Any, ...]], guard: Guard) -> list[Entry]:
     """Entries until they hold READ_BYTES; at least one, if there is one."""
     entries: list[Entry] = []
     size = 0
     for row in found:
-        entries.append(rows.entry(row))
-        size += len(row[2])
+        entries.append(rows.whole(row, guard))
+        size += len(row[2] or b"")
         if size >= READ_BYTES:
             break
     return entries

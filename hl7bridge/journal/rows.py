@@ -6,11 +6,16 @@ stored as a BLOB of its UTF-8 with surrogates passed through, and comes back exa
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Entry, State, Step
+from hl7bridge.sealing import Damaged
 
 LANE_SEPARATOR = "\x1f"  # never part of a lane key, which is a hash in hexadecimal
 
@@ -19,8 +24,9 @@ ENTRY_COLUMNS = (
     " m.lanes, m.state, m.attempts, m.next_attempt, m.reason, m.detail, m.ack_code, m.mapping_version,"
     " m.delivered_at, m.replays"
 )
-ENTRY_TABLES = "JOIN payloads p ON p.seq = m.seq LEFT JOIN edits e ON e.number = m.edit"
+ENTRY_TABLES = "LEFT JOIN payloads p ON p.seq = m.seq LEFT JOIN edits e ON e.number = m.edit"
 SUMMARY_COLUMNS = ENTRY_COLUMNS.replace("coalesce(e.raw, p.raw)", "x''")  # an Entry without its message
+ENTRY_COLUMNS += ", m.edit, e.sha256"
 
 
 def bindable(text: str) -> str | bytes:
@@ -70,8 +76,28 @@ def id_bytes(id: str) -> bytes | None:
         return None
 
 
-def entry(row: tuple[Any, ...]) -> Entry:
-    """An Entry from a row of ENTRY_COLUMNS."""
+def whole(row: tuple[Any, ...], guard: Guard) -> Entry:
+    """An Entry from a row of ENTRY_COLUMNS, its message opened and held against its hash.
+
+    What does not fit is told as `damaged`, with the bytes as they were found where these are clear. KeyMissing: nothing
+    is damaged, a key is not at hand.
+    """
+    seq, id, stored, number = row[0], row[1], row[2], row[20]
+    damaged = "" if stored is not None else "the stored message is gone"
+    raw = stored or b""
+    if stored is not None:
+        try:
+            raw = guard.open("raw" if number is None else f"edit {number}", seq, id, stored)
+        except Damaged as error:
+            raw, damaged = b"", str(error)
+        else:
+            if hashlib.sha256(raw).digest() != (row[3] if number is None else row[21]):
+                damaged = "the stored message is not the one that was received: its SHA-256 differs"
+    return entry((*row[:2], raw, *row[3:]), damaged)
+
+
+def entry(row: tuple[Any, ...], damaged: str = "") -> Entry:
+    """An Entry from a row whose third column is the message in clear."""
     return Entry(
         seq=row[0],
         id=id_text(row[1]),
@@ -93,12 +119,17 @@ def entry(row: tuple[Any, ...]) -> Entry:
         mapping_version=row[17],
         delivered_at=row[18],
         replays=row[19],
+        damaged=damaged,
     )
 
 
-def step(row: tuple[Any, ...]) -> Step:
-    """A Step from a row (at, state, attempts, reason, detail, actor)."""
-    return Step(row[0], State(row[1]), row[2], row[3], readable(row[4]), readable(row[5]))
+def step(row: tuple[Any, ...], proof: bytes = b"") -> Step:
+    """A Step from a row (at, state, attempts, reason, detail, actor). `proof`: JSON in clear."""
+    try:
+        proved = orjson.loads(proof) if proof else {}
+    except orjson.JSONDecodeError:
+        proved = {}
+    return Step(row[0], State(row[1]), row[2], row[3], readable(row[4]), readable(row[5]), proved)
 
 
 class Mint:

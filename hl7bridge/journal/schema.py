@@ -8,14 +8,22 @@ What holds here:
 - `waiting_lanes` has a row for each lane of each message that waits, so that to ask whether some lanes are blocked
   costs those lanes only.
 - `history` holds every change of state after the arrival; the arrival itself is in `messages`.
+- `seals` is the chain of receipts: see receipts.py. `payloads`, `edits` and the proofs of `history` may be sealed by a
+  key: see guard.py.
 - Texts that are no valid Unicode (bytes of a wrong charset, carried as surrogates) are stored as BLOB: see rows.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import time
+from collections.abc import Callable
 
 from hl7bridge.errors import JournalError
+from hl7bridge.journal import receipts
+
+Statement = str | Callable[[sqlite3.Connection], None]
 
 APPLICATION_ID = 0x484C3742  # "HL7B": tells our file from any other SQLite file
 
@@ -103,7 +111,41 @@ _VERSION_2 = (
     "CREATE TRIGGER audit_is_fixed BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_VERSION_1, _VERSION_2)  # in order; step n leads from version n to n + 1
+
+def _first_seal(connection: sqlite3.Connection) -> None:
+    """The chain of receipts begins by saying which messages are older than it."""
+    (last,) = connection.execute("SELECT last_seq FROM tally").fetchone()
+    seals = receipts.Seals(0, receipts.GENESIS, [receipts.LEAF.pack(last, receipts.ORIGIN, receipts.GENESIS)])
+    seals.write(connection, time.time())
+    connection.execute("UPDATE tally SET seals = ?, seal_hash = ?", (seals.number, seals.hash))
+
+
+_VERSION_3 = (
+    # `seal`: the seal that holds the receipt of a row; 0 for what is older than receipts
+    "ALTER TABLE messages ADD COLUMN seal INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE history ADD COLUMN seal INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE history ADD COLUMN proof BLOB NOT NULL DEFAULT x''",  # of a delivery: hashes, the server's answer
+    "ALTER TABLE edits ADD COLUMN sha256 BLOB NOT NULL DEFAULT x''",
+    "UPDATE edits SET sha256 = sha256(raw)",
+    """CREATE TABLE seals (
+        number INTEGER PRIMARY KEY,
+        at REAL NOT NULL,
+        hash BLOB NOT NULL,
+        root BLOB NOT NULL,
+        acks BLOB NOT NULL,
+        leaves BLOB NOT NULL
+    )""",
+    "ALTER TABLE tally ADD COLUMN seals INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE tally ADD COLUMN seal_hash BLOB NOT NULL DEFAULT x''",
+    _first_seal,
+    # keys that something here is sealed with, and secrets of the journal's own, sealed
+    "CREATE TABLE keys (id TEXT PRIMARY KEY, proof BLOB NOT NULL, since REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE lineages (seq INTEGER PRIMARY KEY, mapping_version TEXT NOT NULL, document BLOB NOT NULL)",
+)
+
+# in order; step n leads from version n to n + 1
+MIGRATIONS: tuple[tuple[Statement, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 CURRENT = len(MIGRATIONS)
 
 
@@ -127,11 +169,15 @@ def check(connection: sqlite3.Connection, name: str) -> int:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file to CURRENT. A step and its version are one transaction: a crash leaves a whole version."""
+    connection.create_function("sha256", 1, lambda raw: hashlib.sha256(raw).digest(), deterministic=True)
     for number in range(version(connection), CURRENT):
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in MIGRATIONS[number]:
-                connection.execute(statement)
+                if isinstance(statement, str):
+                    connection.execute(statement)
+                else:
+                    statement(connection)
             connection.execute(f"PRAGMA user_version = {number + 1}")
             connection.execute("COMMIT")
         except BaseException:

@@ -2,7 +2,8 @@
 
 One process owns a journal folder (mode "owner": serve). Commands open it as guests beside the owner, or alone: their
 transactions are short, and the owner sees what they did because nothing about messages is cached outside the file.
-The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), writer.py (the
+The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), receipts.py (its
+seal), guard.py (encryption), writer.py (the
 thread that commits), reader.py (queries), audit.py (the chain). One machine, a local disk: SQLite's WAL does not work
 over NFS.
 """
@@ -10,6 +11,7 @@ over NFS.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
@@ -19,10 +21,12 @@ from typing import Literal
 
 from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit as auditing
-from hl7bridge.journal import files, reader, transaction
+from hl7bridge.journal import files, reader, receipts, transaction
+from hl7bridge.journal.guard import Guard, open_guard
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
 from hl7bridge.journal.rows import id_bytes
 from hl7bridge.journal.writer import OnCommit, Settings, Writer
+from hl7bridge.sealing import Keyring
 
 DAY = 86_400.0
 REMOVED_AT_ONCE = 200  # messages removed in one transaction: senders wait no longer than that takes
@@ -38,13 +42,15 @@ class SqliteJournal:
     """A Journal in a folder of the local disk. Make one with `open`; use it from one event loop or several."""
 
     def __init__(
-        self, writer: Writer, readers: reader.Readers, lock: files.Lock | None, clock: Callable[[], float], keep: float
-    ) -> None:
+        self, writer: Writer, readers: reader.Readers, lock: files.Lock | None, clock: Callable[[], float], keep: float,
+        guard: Guard,
+    ) -> None:  # fmt: skip
         self._writer = writer
         self._readers = readers
         self._lock = lock
         self._clock = clock
         self._keep = keep
+        self._guard = guard
 
     @classmethod
     async def open(
@@ -58,19 +64,23 @@ class SqliteJournal:
         min_free_bytes: int = 256 * 1024 * 1024,
         on_commit: OnCommit | None = None,
         factory: type[sqlite3.Connection] = sqlite3.Connection,
+        keyring: Keyring | None = None,
     ) -> SqliteJournal:
         """Open the journal in the folder `path`; an owner makes one where there never was one.
 
         retention_days, max_backlog, min_free_bytes: as in config.Journal. `on_commit` gets the seconds each
         transaction took and its number of works, in the writer's thread. `factory`: the class of the writing
-        connection, for tests. JournalError: in use by another owner, missing, damaged, of a newer version, or not to
-        be written.
+        connection, for tests. `keyring`: what seals the messages; none: they are stored in clear. JournalError: in use
+        by another owner, missing, damaged, of a newer version, not to be written, or sealed by a key that is not at
+        hand.
         """
         folder = Path(path)
         lock = await asyncio.to_thread(files.open_owner if mode == "owner" else files.open_guest, folder)
         file = folder / files.DATABASE
-        settings = Settings(file, partial(files.connect, file, factory), clock, max_backlog, min_free_bytes, on_commit)
         try:
+            guard = await asyncio.to_thread(_guard, file, keyring or Keyring(), clock(), mode == "owner")
+            connect = partial(files.connect, file, factory)
+            settings = Settings(file, connect, clock, max_backlog, min_free_bytes, on_commit, guard)
             writer = await asyncio.to_thread(Writer, settings)
         except BaseException as error:
             if lock is not None:
@@ -78,7 +88,8 @@ class SqliteJournal:
             if isinstance(error, sqlite3.Error | OSError):
                 raise JournalError(f"{file} cannot be written: {error}") from error
             raise
-        return cls(writer, reader.Readers(partial(files.connect_reader, file)), lock, clock, retention_days * DAY)
+        readers = reader.Readers(partial(files.connect_reader, file))
+        return cls(writer, readers, lock, clock, retention_days * DAY, guard)
 
     async def append(self, message: Received) -> Appended:
         """See Journal.append. ValueError: a state in which no message arrives."""
@@ -87,31 +98,43 @@ class SqliteJournal:
         appended: Appended = await self._writer.submit(message, len(message.raw))
         return appended
 
+    def answered(self, seq: int, written: bool, resend: bool = False) -> None:
+        """See Journal.answered."""
+        self._writer.note(seq, (receipts.WRITTEN if written else 0) | (receipts.RESEND if resend else 0))
+
     async def apply(self, change: Change) -> None:
         await self._writer.submit(change)
 
     async def claimable(self, now: float, after_seq: int, limit: int) -> Sequence[Entry]:
-        return await self._readers.run(partial(reader.claimable, now=now, after_seq=after_seq, limit=limit))
+        return await self._readers.run(
+            partial(reader.claimable, guard=self._guard, now=now, after_seq=after_seq, limit=limit)
+        )
 
     async def blocked_lanes(self, now: float, among: Collection[str] | None = None) -> frozenset[str]:
         return await self._readers.run(partial(reader.blocked_lanes, now=now, among=among))
 
     async def get(self, id: str) -> Entry | None:
-        return await self._readers.run(partial(reader.get, id=id))
+        return await self._readers.run(partial(reader.get, guard=self._guard, id=id))
 
     async def original(self, id: str) -> bytes | None:
         """The payload as it arrived, where `get` gives the latest edit."""
-        return await self._readers.run(partial(reader.original, id=id))
+        return await self._readers.run(partial(reader.original, guard=self._guard, id=id))
 
     async def history(self, id: str) -> Sequence[Step]:
-        return await self._readers.run(partial(reader.history, id=id))
+        return await self._readers.run(partial(reader.history, guard=self._guard, id=id))
+
+    async def lineage(self, id: str) -> tuple[str, bytes] | None:
+        """The version of the tables and the lineage that was stored with a message, if one was."""
+        return await self._readers.run(partial(reader.lineage, id=id))
 
     async def find(self, filter: Filter, *, with_raw: bool = True) -> AsyncGenerator[Entry, None]:
         """See Journal.find: page by page, each page one moment. `with_raw` False: `raw` stays empty, for listings."""
         left, beyond, now = filter.limit, None, self._clock()
         while left is None or left > 0:
             size = reader.PAGE if left is None else min(left, reader.PAGE)
-            read = partial(reader.page, filter=filter, now=now, beyond=beyond, limit=size, with_raw=with_raw)
+            read = partial(
+                reader.page, guard=self._guard, filter=filter, now=now, beyond=beyond, limit=size, with_raw=with_raw
+            )
             entries = await self._readers.run(read)
             for entry in entries:
                 yield entry
@@ -169,6 +192,11 @@ class SqliteJournal:
             self._lock.release()
 
 
+def _guard(file: Path, keyring: Keyring, now: float, owner: bool) -> Guard:
+    with contextlib.closing(files.connect(file)) as connection:
+        return open_guard(connection, keyring, now, owner)
+
+
 def _purge(round_: transaction.Round, filter: Filter, now: float, limit: int) -> int:
     _, condition, terms = reader.where(filter, now)
     statement = (
@@ -180,5 +208,8 @@ def _purge(round_: transaction.Round, filter: Filter, now: float, limit: int) ->
 
 
 def _retain(round_: transaction.Round, before: float) -> int:
+    """Also lets go of receipts that are of removed messages only."""
     seqs = [seq for (seq,) in round_.connection.execute(_EXPIRED, (before, REMOVED_AT_ONCE))]
-    return transaction.remove(round_, State.DELIVERED, seqs)
+    removed = transaction.remove(round_, State.DELIVERED, seqs)
+    transaction.prune(round_)
+    return removed

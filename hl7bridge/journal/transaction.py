@@ -8,15 +8,22 @@ that is its own. Any other exception means that the transaction has to be rolled
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from hl7bridge.errors import Hl7BridgeError, JournalFull, JournalRefusal
-from hl7bridge.journal import terms
+from hl7bridge.journal import receipts, terms
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Appended, Change, Received, State
+from hl7bridge.journal.receipts import ARRIVAL, Seals
 from hl7bridge.journal.rows import Mint, bindable, id_bytes, id_text, join_lanes, split_lanes
+from hl7bridge.sealing import Damaged, is_sealed
 
 NEXT_STATES: dict[State, frozenset[State]] = {  # what `apply` may do; only `replay` leads back to RECEIVED
     State.RECEIVED: frozenset({State.WAITING, State.DELIVERED, State.DEAD}),
@@ -27,14 +34,18 @@ NEXT_STATES: dict[State, frozenset[State]] = {  # what `apply` may do; only `rep
 ARRIVAL_STATES = frozenset({State.RECEIVED, State.DEAD})
 REPLAYABLE = frozenset({State.DELIVERED, State.DEAD})
 
+PRUNED_LEAST = 50  # fewer seals than that are not worth a receipt
+PRUNED_AT_ONCE = 2_000
+
 _INSERT_MESSAGE = (
     "INSERT INTO messages (seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes, ack_code,"
-    " state, reason, detail, steps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " state, reason, detail, steps, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (control_id, sender, sha256) DO NOTHING"
 )
 _INSERT_PAYLOAD = "INSERT INTO payloads (seq, raw, ack) VALUES (?, ?, ?)"
 _INSERT_STEP = (
-    "INSERT INTO history (seq, step, at, state, attempts, reason, detail, actor) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO history (seq, step, at, state, attempts, reason, detail, actor, proof, seal)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _STORED_AMONG = "SELECT seq FROM messages WHERE seq BETWEEN ? AND ?"
 _REUSED_AMONG = (  # `o.seq < m.seq` passes over at most the later arrivals of this same group
@@ -42,7 +53,7 @@ _REUSED_AMONG = (  # `o.seq < m.seq` passes over at most the later arrivals of t
     " WHERE o.control_id = m.control_id AND o.sender = m.sender AND o.seq < m.seq)"
 )
 _FIRST_ARRIVAL = (
-    "SELECT m.id, p.ack FROM messages m JOIN payloads p ON p.seq = m.seq"
+    "SELECT m.id, p.ack, m.seq FROM messages m JOIN payloads p ON p.seq = m.seq"
     " WHERE m.control_id = ? AND m.sender = ? AND m.sha256 = ?"
 )
 _PRESENT = "SELECT seq, state, steps, next_attempt, lanes FROM messages WHERE id = ?"
@@ -52,6 +63,8 @@ _UPDATE_STATE = (
     "UPDATE messages SET state = ?, attempts = ?, next_attempt = ?, reason = ?, detail = ?, delivered_at = ?,"
     " steps = ?, mapping_version = coalesce(nullif(?, ''), mapping_version) WHERE seq = ?"
 )
+_KEEP_LINEAGE = "INSERT OR REPLACE INTO lineages (seq, mapping_version, document) VALUES (?, ?, ?)"
+_INSERT_EDIT = "INSERT INTO edits (number, seq, at, raw, sha256) VALUES (?, ?, ?, ?, ?)"
 _BACK_TO_RECEIVED = (
     "UPDATE messages SET state = 'received', attempts = 0, next_attempt = 0, reason = '', detail = '',"
     " delivered_at = NULL, steps = steps + 1, replays = replays + 1, edit = coalesce(?, edit) WHERE seq = ?"
@@ -64,15 +77,25 @@ class Tally:
 
     last_seq: int
     counts: dict[str, int]
+    seals: Seals
 
     @classmethod
     def read(cls, connection: sqlite3.Connection) -> Tally:
-        row = connection.execute("SELECT last_seq, received, waiting, delivered, dead FROM tally").fetchone()
-        return cls(row[0], {"received": row[1], "waiting": row[2], "delivered": row[3], "dead": row[4]})
+        row = connection.execute(
+            "SELECT last_seq, received, waiting, delivered, dead, seals, seal_hash FROM tally"
+        ).fetchone()
+        counts = {"received": row[1], "waiting": row[2], "delivered": row[3], "dead": row[4]}
+        return cls(row[0], counts, Seals(row[5], row[6]))
 
-    def write(self, connection: sqlite3.Connection) -> None:
-        values = (self.last_seq, *(self.counts[name] for name in ("received", "waiting", "delivered", "dead")))
-        connection.execute("UPDATE tally SET last_seq = ?, received = ?, waiting = ?, delivered = ?, dead = ?", values)
+    def write(self, connection: sqlite3.Connection, at: float) -> None:
+        """Also the seal of what this transaction did."""
+        self.seals.write(connection, at)
+        values = (*(self.counts[name] for name in ("received", "waiting", "delivered", "dead")),)
+        connection.execute(
+            "UPDATE tally SET last_seq = ?, received = ?, waiting = ?, delivered = ?, dead = ?, seals = ?,"
+            " seal_hash = ?",
+            (self.last_seq, *values, self.seals.number, self.seals.hash),
+        )
 
     @property
     def undelivered(self) -> int:
@@ -93,6 +116,7 @@ class Round:
     mint: Mint
     max_backlog: int
     space: bool
+    guard: Guard
 
     @property
     def room(self) -> int:
@@ -123,7 +147,7 @@ def write(round_: Round, works: Sequence[Work]) -> list[Any]:
             except Hl7BridgeError as error:
                 outcomes[index] = error
     _apply(round_, changes, outcomes)
-    round_.tally.write(round_.connection)
+    round_.tally.write(round_.connection, round_.now)
     return outcomes
 
 
@@ -133,7 +157,7 @@ def _append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[A
         if not appends:
             return
     if any(message.terms is not None for _, message in appends):
-        appends = terms.admitted(round_.connection, appends, outcomes, _duplicate)
+        appends = terms.admitted(round_.connection, appends, outcomes, lambda _, message: _duplicate(round_, message))
         if not appends:
             return
     connection, tally = round_.connection, round_.tally
@@ -147,21 +171,27 @@ def _append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[A
         stored = {seq for (seq,) in connection.execute(_STORED_AMONG, (first, last))}
     arrivals = appends if stored is None else [pair for n, pair in enumerate(appends) if first + n in stored]
     seqs = range(first, last + 1) if stored is None else sorted(stored)
-    connection.executemany(
-        _INSERT_PAYLOAD, [(seq, message.raw, message.ack) for seq, (_, message) in zip(seqs, arrivals, strict=True)]
-    )
+    guard, seals = round_.guard, tally.seals
+    payloads = []
     for seq, (_, message) in zip(seqs, arrivals, strict=True):
         tally.counts[message.state.value] += 1
+        id, *known = rows[seq - first][1:9]
+        raw, ack = message.raw, message.ack
+        seals.add(seq, ARRIVAL, receipts.arrival(seq, id, known, message.ack_code, ack))
+        if guard.keyring.active:
+            raw, ack = guard.seal("raw", seq, id, raw), guard.seal("ack", seq, id, ack)
+        payloads.append((seq, raw, ack))
+    connection.executemany(_INSERT_PAYLOAD, payloads)
+    for seq, (_, message) in zip(seqs, arrivals, strict=True):
         if message.state is not State.RECEIVED:  # parked on arrival: the story has a second step
-            reason, detail = message.reason, bindable(message.detail)
-            connection.execute(_INSERT_STEP, (seq, 1, message.received_at, message.state.value, 0, reason, detail, ""))
+            _step(round_, seq, 1, message.received_at, message.state.value, 0, message.reason, message.detail)
     reused = {seq for (seq,) in connection.execute(_REUSED_AMONG, (first, last))}
     for place, (index, message) in enumerate(appends):
         seq = first + place
         if stored is None or seq in stored:
-            outcomes[index] = Appended(id_text(rows[place][1]), message.ack, False, seq in reused)
+            outcomes[index] = Appended(id_text(rows[place][1]), message.ack, False, seq in reused, seq)
         else:
-            outcomes[index] = _duplicate(connection, message)
+            outcomes[index] = _duplicate(round_, message)
 
 
 def _message_row(round_: Round, seq: int, message: Received) -> tuple[Any, ...]:
@@ -176,12 +206,13 @@ def _message_row(round_: Round, seq: int, message: Received) -> tuple[Any, ...]:
         bindable(message.listener),
         bindable(message.peer),
         bindable(message.type),
-        join_lanes(message.lanes),
+        join_lanes(round_.guard.lanes(message.lanes)),
         message.ack_code,
         message.state.value,
         message.reason,
         bindable(message.detail),
         1 if parked else 0,
+        round_.tally.seals.next,
     )
 
 
@@ -194,7 +225,7 @@ def _admitted(round_: Round, appends: list[tuple[int, Received]], outcomes: list
             admitted.append((index, message))
             room -= 1
         else:
-            outcomes[index] = _duplicate(round_.connection, message) or JournalFull(
+            outcomes[index] = _duplicate(round_, message) or JournalFull(
                 "the backlog has reached max_backlog"
                 if round_.space
                 else "less than min_free_bytes is free on the disk"
@@ -202,10 +233,39 @@ def _admitted(round_: Round, appends: list[tuple[int, Received]], outcomes: list
     return admitted
 
 
-def _duplicate(connection: sqlite3.Connection, message: Received) -> Appended | None:
+def _duplicate(round_: Round, message: Received) -> Appended | None:
+    """The stored answer; one that cannot be read any more is given anew, since the message is the same."""
     identity = (bindable(message.control_id), bindable(message.sender), message.sha256)
-    row = connection.execute(_FIRST_ARRIVAL, identity).fetchone()
-    return Appended(id_text(row[0]), row[1], True, False) if row else None
+    row = round_.connection.execute(_FIRST_ARRIVAL, identity).fetchone()
+    if row is None:
+        return None
+    id, stored, seq = row
+    try:
+        ack = round_.guard.open("ack", seq, id, stored)
+    except Damaged:
+        ack = message.ack
+    return Appended(id_text(id), ack, True, False, seq)
+
+
+def _step(
+    round_: Round, seq: int, step: int, at: float, state: str, attempts: int, reason: str, detail: str,
+    actor: str = "", proof: bytes = b"", id: bytes = b"",
+) -> None:  # fmt: skip
+    """One row of history with its receipt."""
+    round_.connection.execute(
+        _INSERT_STEP, _step_row(round_, seq, step, at, state, attempts, reason, detail, actor, proof, id)
+    )
+
+
+def _step_row(
+    round_: Round, seq: int, step: int, at: float, state: str, attempts: int, reason: str, detail: str,
+    actor: str = "", proof: bytes = b"", id: bytes = b"",
+) -> tuple[Any, ...]:  # fmt: skip
+    told, by, seals = bindable(detail), bindable(actor), round_.tally.seals
+    seals.add(seq, step, receipts.step(seq, step, at, state, attempts, reason, told, by, proof))
+    if proof:
+        proof = round_.guard.seal(f"proof {step}", seq, id, proof)
+    return (seq, step, at, state, attempts, reason, told, by, proof, seals.next)
 
 
 def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]) -> None:
@@ -214,6 +274,7 @@ def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]
     held: dict[tuple[str, float, int], bool] = {}  # what becomes of rows of waiting_lanes: the last word counts
     updates: list[tuple[Any, ...]] = []
     steps: list[tuple[Any, ...]] = []
+    lineages: list[tuple[Any, ...]] = []
     for index, change in changes:
         found = present.get(change.id) or find(round_.connection, change.id)
         if found is None:
@@ -225,10 +286,16 @@ def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]
             continue
         at = change.at or round_.now
         new, detail, step = change.state.value, bindable(change.detail), step + 1
+        proof = orjson.dumps(change.proof, option=orjson.OPT_SORT_KEYS) if change.proof else b""
         delivered_at = at if change.state is State.DELIVERED else None
         updates.append((new, change.attempts, change.next_attempt, change.reason, detail, delivered_at, step,
                         change.mapping_version, seq))  # fmt: skip
-        steps.append((seq, step, at, new, change.attempts, change.reason, detail, ""))
+        id = id_bytes(change.id) or b""
+        steps.append(
+            _step_row(round_, seq, step, at, new, change.attempts, change.reason, change.detail, "", proof, id)
+        )
+        if change.lineage:
+            lineages.append((seq, change.mapping_version, zlib.compress(change.lineage)))
         present[change.id] = (seq, new, step, change.next_attempt, lanes)
         for lane in split_lanes(lanes):
             if old == State.WAITING.value:
@@ -242,6 +309,8 @@ def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]
     if updates:
         round_.connection.executemany(_UPDATE_STATE, updates)
         round_.connection.executemany(_INSERT_STEP, steps)
+    if lineages:
+        round_.connection.executemany(_KEEP_LINEAGE, lineages)
 
 
 def find(connection: sqlite3.Connection, id: str) -> Present | None:
@@ -259,21 +328,40 @@ def replay(round_: Round, id: str, raw: bytes | None, by: str) -> None:
         if raw is not None:
             raise JournalRefusal(f"a message that is {old} is on its way: its payload cannot be edited now")
         return
-    edit = None
+    edit, proof, key = None, b"", id_bytes(id) or b""
     if raw is not None:
-        statement = "INSERT INTO edits (seq, at, raw) VALUES (?, ?, ?)"
-        edit = round_.connection.execute(statement, (seq, round_.now, raw)).lastrowid
+        if is_sealed(raw):
+            raise JournalRefusal("the edited payload is encrypted, not a message")
+        (edit,) = round_.connection.execute("SELECT coalesce(max(number), 0) + 1 FROM edits").fetchone()
+        digest = hashlib.sha256(raw).digest()
+        sealed = round_.guard.seal(f"edit {edit}", seq, key, raw)
+        round_.connection.execute(_INSERT_EDIT, (edit, seq, round_.now, sealed, digest))
+        proof = orjson.dumps({"edit_sha256": digest.hex()})
     round_.connection.execute(_BACK_TO_RECEIVED, (edit, seq))
     detail = "" if raw is None else "with an edited payload"
-    step = (seq, steps + 1, round_.now, State.RECEIVED.value, 0, "", detail, bindable(by))
-    round_.connection.execute(_INSERT_STEP, step)
+    _step(round_, seq, steps + 1, round_.now, State.RECEIVED.value, 0, "", detail, by, proof, key)
     round_.tally.move(old, State.RECEIVED.value)
 
 
 def remove(round_: Round, state: State, seqs: list[int]) -> int:
     """Remove messages of one state with everything about them. The caller chose them in this same transaction."""
     keys = [(seq,) for seq in seqs]
-    for table in ("payloads", "history", "edits", "messages"):
+    for table in ("payloads", "history", "edits", "lineages", "messages"):
         round_.connection.executemany(f"DELETE FROM {table} WHERE seq = ?", keys)
+    for seq in seqs:
+        round_.tally.seals.add(seq, receipts.REMOVED, receipts.removal(seq))
     round_.tally.counts[state.value] -= len(seqs)
     return len(seqs)
+
+
+def prune(round_: Round) -> None:
+    """Removes seals older than the oldest message; a receipt of that says where the chain begins now."""
+    connection, seals = round_.connection, round_.tally.seals
+    (oldest,) = connection.execute("SELECT min(number) FROM seals").fetchone()
+    row = connection.execute("SELECT seal FROM messages ORDER BY seq LIMIT 1").fetchone()
+    last = min((seals.next if row is None else row[0]) - 1, seals.number - 1, (oldest or 0) + PRUNED_AT_ONCE)
+    if oldest is None or last < oldest + PRUNED_LEAST:
+        return
+    (hash,) = connection.execute("SELECT hash FROM seals WHERE number = ?", (last,)).fetchone()
+    connection.execute("DELETE FROM seals WHERE number <= ?", (last,))
+    seals.leaves.append(receipts.LEAF.pack(last, receipts.PRUNED, hash))

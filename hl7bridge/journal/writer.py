@@ -21,18 +21,22 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hl7bridge.errors import Hl7BridgeError, JournalError
 from hl7bridge.journal import schema
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.rows import Mint
 from hl7bridge.journal.transaction import Round, Tally, Work, write
 
 GROUP_WORKS = 1024  # one transaction holds at most this many works
 GROUP_BYTES = 32 * 1024 * 1024  # and no further one once its messages hold this many bytes
+NOTE_SECONDS = 1.0  # what became of an answer waits no longer for a commit to go with
+MOST_NOTES = 1_000_000  # while the disk fails; an older one is then told as not recorded
 ITEM_FAILURES = (  # SQLite's and Python's words for "this value cannot be stored", as opposed to "the store is ill"
     sqlite3.IntegrityError,
     sqlite3.DataError,
@@ -64,6 +68,7 @@ class Settings:
     max_backlog: int
     min_free_bytes: int
     on_commit: OnCommit | None
+    guard: Guard
 
 
 class Writer:
@@ -76,6 +81,7 @@ class Writer:
         self._inode = settings.file.stat().st_ino
         self._mint = Mint()
         self._suspect = False  # the disk failed since the file was last known to be whole
+        self._notes: deque[tuple[int, int]] = deque(maxlen=MOST_NOTES)  # what became of answers, until the next commit
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
@@ -89,6 +95,10 @@ class Writer:
             self._queue.put((work, future, size))
         return future
 
+    def note(self, seq: int, flags: int) -> None:
+        """For the receipts: with the next commit, which need not be for this. From any thread."""
+        self._notes.append((seq, flags))
+
     def close(self) -> None:
         """Finish what is queued, then close the connection. Blocks until the thread has ended."""
         if not self._closed:
@@ -100,7 +110,7 @@ class Writer:
         last = False
         while not last:
             group, last = self._drain()
-            if group:
+            if group or self._notes:
                 _resolve(group, self._outcomes([work for work, _, _ in group]))
         self._disconnect()
 
@@ -108,7 +118,10 @@ class Writer:
         """Wait for one work, then take those that are queued behind it. True: the queue has ended."""
         group: list[_Item] = []
         size = 0
-        item = self._queue.get()
+        try:
+            item = self._queue.get(timeout=NOTE_SECONDS)
+        except queue.Empty:
+            return group, False
         while item is not None:
             group.append(item)
             size += item[2]
@@ -138,13 +151,25 @@ class Writer:
         if connection is None:
             connection = self._connection = self._reopened()
         space = self._free_bytes() >= self._settings.min_free_bytes
+        notes = [self._notes.popleft() for _ in range(len(self._notes))]
+        try:
+            outcomes = self._transact(connection, works, space, notes)
+        except BaseException:
+            self._notes.extendleft(reversed(notes))
+            raise
+        return outcomes
+
+    def _transact(
+        self, connection: sqlite3.Connection, works: list[Work], space: bool, notes: list[tuple[int, int]]
+    ) -> list[Any]:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            outcomes = write(self._round(connection, space), works)
+            outcomes = write(self._round(connection, space, notes), works)
         except ITEM_FAILURES:
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._alone(connection, work, space) for work in works]
+            write(self._round(connection, space, notes), [])
         connection.execute("COMMIT")
         return outcomes
 
@@ -158,9 +183,10 @@ class Writer:
         connection.execute("RELEASE work")
         return outcome
 
-    def _round(self, connection: sqlite3.Connection, space: bool) -> Round:
-        now = self._settings.clock()
-        return Round(connection, Tally.read(connection), now, self._mint, self._settings.max_backlog, space)
+    def _round(self, connection: sqlite3.Connection, space: bool, notes: Sequence[tuple[int, int]] = ()) -> Round:
+        now, tally, keys = self._settings.clock(), Tally.read(connection), self._settings
+        tally.seals.acks = notes
+        return Round(connection, tally, now, self._mint, keys.max_backlog, space, keys.guard)
 
     def _free_bytes(self) -> int:
         """Also proves that the file is still at its path: SQLite would write on into a deleted one without a word."""

@@ -21,6 +21,7 @@ from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit, reader, schema
 from hl7bridge.journal import sqlite as embedded
 from hl7bridge.journal.files import DATABASE, LOCK
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Change, Filter, State
 from hl7bridge.journal.rows import Mint
 from hl7bridge.journal.sqlite import SqliteJournal
@@ -350,11 +351,11 @@ async def test_a_claim_does_not_read_the_messages_it_cannot_give(folder: Path, s
 
     def reads() -> list[int]:
         return [
-            cost(lambda c: reader.claimable(c, NOW, 0, 2)),
+            cost(lambda c: reader.claimable(c, Guard(), NOW, 0, 2)),
             cost(lambda c: reader.blocked_lanes(c, NOW if state != "waiting" else NOW + 10, None)),
             cost(lambda c: reader.blocked_lanes(c, NOW, ["lane", "other"])),
             cost(reader.figures),
-            cost(lambda c: reader.page(c, Filter(states=(State.DEAD,)), NOW, None, 2, True)),
+            cost(lambda c: reader.page(c, Guard(), Filter(states=(State.DEAD,)), NOW, None, 2, True)),
         ]
 
     before = reads()
