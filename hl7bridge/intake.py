@@ -23,6 +23,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hl7bridge import reasons
@@ -46,7 +47,7 @@ from hl7bridge.hl7v2.header import Header, read_header, read_separators
 from hl7bridge.hl7v2.message import parse
 from hl7bridge.journal.protocol import Appended, ControlIdReused, Journal, Received, State, Terms
 from hl7bridge.mllp.framing import HEAD_BYTES
-from hl7bridge.mllp.gate import HangUp, Refusal
+from hl7bridge.mllp.gate import HangUp, Refusal, Reply
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.reasons import Reason
 
@@ -213,7 +214,9 @@ class Intake:
         if storing and not answers:
             return None
         envelope, separators = _envelope(payload)
-        return ack.batch(answers, envelope, separators, self._stamp(), "; ".join(dict.fromkeys(problems)))
+        answer = ack.batch(answers, envelope, separators, self._stamp(), "; ".join(dict.fromkeys(problems)))
+        stored = [reply for reply in answers if isinstance(reply, Reply)]
+        return Reply(answer, partial(_tell_all, stored))
 
     # -- one message
 
@@ -304,7 +307,9 @@ class Intake:
             self._tell(IntakeObserver.failed, error)
             return self._negative(verdict, PeerError(reasons.INTERNAL_ERROR))
         self._acknowledged(received.ack_code, "", verdict)
-        return appended.ack or None
+        if not appended.ack:
+            return None
+        return Reply(appended.ack, partial(self._journal.answered, appended.seq, resend=appended.duplicate))
 
     async def _undelivered(self, appended: Appended, received: Received) -> Reason | None:
         """With `ack: delivered`, why the message cannot be called delivered."""
@@ -389,3 +394,9 @@ def _envelope(payload: bytes) -> tuple[bytes, Separators]:
         return line, read_separators(sign, line[4:].split(sign, 1)[0] if sign else b"")
     except PeerError:
         return b"BHS|^~\\&", DEFAULT
+
+
+def _tell_all(replies: Sequence[Reply], written: bool) -> None:
+    """The end of a batch's answer is that of each answer in it."""
+    for reply in replies:
+        reply.sent(written)

@@ -41,6 +41,9 @@ class WakingJournal:
             self._worker.wake()
         return appended
 
+    def answered(self, seq: int, written: bool, resend: bool = False) -> None:
+        self._journal.answered(seq, written, resend)
+
 
 class Made(Delivered, Protocol):
     """What counts of a translation, wherever it was made. `issues`: how often, by kind, table and field."""

@@ -218,7 +218,7 @@ def prove(connection: sqlite3.Connection, guard: Guard, seq: int) -> Proof | Non
     findings += judged.findings
     findings += [Finding(f"step {step} of its story is missing", number, id) for number, step in missing]
     ordered = [event for _, _, event in sorted(
-        [(e.seal, 1, e) for e in events] + [(e.seal, 0, e) for e in story], key=lambda item: item[:2]
+        [(e.seal, 0, e) for e in events] + [(e.seal, 1, e) for e in story], key=lambda item: item[:2]
     )]  # fmt: skip
     return Proof(
         seq, id, rows.readable(row[2]), rows.readable(row[3]), rows.readable(row[8]), row[4].hex(), tuple(ordered),

@@ -18,7 +18,7 @@ from collections import deque
 from typing import cast
 
 from hl7bridge.mllp.framing import HEAD_BYTES, Broken, Cause, Discarded, Event, Frame, Framer, Junk, TooLarge, frame
-from hl7bridge.mllp.gate import Gate, HangUp, Refusal
+from hl7bridge.mllp.gate import Gate, HangUp, Refusal, Reply
 from hl7bridge.mllp.observer import Observer, Why
 from hl7bridge.mllp.peer import keep_alive, peer_of
 
@@ -130,6 +130,8 @@ class Connection(asyncio.Protocol):
         if self._owes():
             self._gate.tell(Observer.unanswered, self.peer, len(self._answers) + len(self._waiting))
         self._waiting.clear()
+        for answer in self._answers:
+            _unsent(answer)
         self._gate.tell(Observer.closed, self.peer)
         self._gate.left(self)
 
@@ -198,6 +200,8 @@ class Connection(asyncio.Protocol):
     def _settle(self, answer: _Answer, block: bytes | None) -> None:
         answer.block = block
         answer.settled = True
+        if self._lost:
+            _unsent(answer)
         if self._answers and self._answers[0] is answer and not self._flush_due:
             self._flush_due = True
             # soon, not now: answers that one commit released leave in one write
@@ -208,7 +212,8 @@ class Connection(asyncio.Protocol):
         self._flush_due = False
         if self._lost or not self._writable:
             return
-        blocks = []
+        blocks: list[bytes] = []
+        replies: list[Reply] = []
         while self._answers and self._answers[0].settled:
             answer = self._answers.popleft()
             self._bytes -= answer.size
@@ -216,9 +221,13 @@ class Connection(asyncio.Protocol):
                 self._hang_up()
             if answer.block is not None:
                 blocks.append(frame(answer.block))
+                if isinstance(answer.block, Reply):
+                    replies.append(answer.block)
         if blocks:
             self._heard_at = max(self._heard_at, self._loop.time())
             self._transport.write(b"".join(blocks))
+            for reply in replies:
+                reply.sent(True)
         self._begin_waiting()
         self._regulate()
         if self._closing and not self._owes():
@@ -360,3 +369,9 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write_eof()
         self._arm()
+
+
+def _unsent(answer: _Answer) -> None:
+    """The connection was gone before this answer could be written."""
+    if isinstance(answer.block, Reply):
+        answer.block.sent(False)

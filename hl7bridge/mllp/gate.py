@@ -27,6 +27,17 @@ class HangUp(Exception):
     """Raised by a handler: no answer to this block nor to any behind it; the connection ends after those before it."""
 
 
+class Reply(bytes):
+    """An answer whose end somebody wants to know: `sent` is told whether it was written to the socket."""
+
+    sent: Callable[[bool], None]
+
+    def __new__(cls, answer: bytes, sent: Callable[[bool], None]) -> Reply:
+        reply = super().__new__(cls, answer)
+        reply.sent = sent
+        return reply
+
+
 Handle = Callable[[bytes, Peer], Awaitable[bytes | None]]  # payload -> answer, or None when none is due
 Refuse = Callable[[bytes, Refusal, Peer], bytes | None]  # the first bytes of a payload -> its negative answer
 RequiresCr = Callable[[bytes, Peer], bool]  # the first bytes of a payload -> must a CR follow its FS?

@@ -16,6 +16,7 @@ class RecordingJournal:
         self.came: list[Received] = []
         self.committed: list[Received] = []
         self.failure: BaseException | None = None
+        self.answers: list[tuple[int, bool, bool]] = []
         self.go = asyncio.Event()
         self.go.set()
 
@@ -34,6 +35,9 @@ class RecordingJournal:
                 return Appended(f"id{number}", other.ack, True, False)
         self.committed.append(message)
         return Appended(f"id{len(self.committed) - 1}", message.ack, False, bool(same_id))
+
+    def answered(self, seq: int, written: bool, resend: bool = False) -> None:
+        self.answers.append((seq, written, resend))
 
 
 class Notes(IntakeObserver):

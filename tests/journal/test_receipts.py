@@ -1,7 +1,5 @@
 """Receipts: what happened is provable, and every change, gap and other order of the record shows."""
 
-
-
 from __future__ import annotations
 
 import asyncio
@@ -104,7 +102,7 @@ async def test_an_answer_is_noted_without_a_transaction_of_its_own_and_at_the_la
     assert proof(tmp_path, 1).answered is True
     journal.answered(2, True)
     async with asyncio.timeout(10):
-        while proof(tmp_path, 2).answered is None:
+        while proof(tmp_path, 2).answered is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert commits == [1, 1, 0]
     await journal.close()
