@@ -237,6 +237,8 @@ class Connection(asyncio.Protocol):
         """Nothing behind this block is answered: its sender would take the next answer for the one it did not get."""
         self._gate.tell(Observer.dropped, self.peer, Why.HUNG_UP)
         self._gate.tell(Observer.unanswered, self.peer, 1 + len(self._answers) + len(self._waiting))
+        for answer in self._answers:
+            _unsent(answer)
         self._answers.clear()
         self._waiting.clear()
         self._bytes = 0
