@@ -26,7 +26,7 @@ from hl7bridge.journal.guard import Guard, open_guard
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
 from hl7bridge.journal.rows import id_bytes
 from hl7bridge.journal.writer import OnCommit, Settings, Writer
-from hl7bridge.sealing import Keyring
+from hl7bridge.sealing import Keyring, is_sealed
 
 DAY = 86_400.0
 REMOVED_AT_ONCE = 200  # messages removed in one transaction: senders wait no longer than that takes
@@ -95,6 +95,8 @@ class SqliteJournal:
         """See Journal.append. ValueError: a state in which no message arrives."""
         if message.state not in transaction.ARRIVAL_STATES:
             raise ValueError(f"no message arrives as {message.state.value}")
+        if is_sealed(message.raw):
+            raise ValueError("what looks encrypted is no message")
         appended: Appended = await self._writer.submit(message, len(message.raw))
         return appended
 
