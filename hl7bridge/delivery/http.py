@@ -89,6 +89,8 @@ def failure_of(error: Exception) -> TransportFailure:
         case aiohttp.ClientConnectorError():
             if isinstance(error.os_error, socket.gaierror) or type(error).__name__ == "ClientConnectorDNSError":
                 return TransportFailure("dns")
+            if isinstance(error.os_error, ConnectionResetError) and error.os_error.errno is None:
+                return TransportFailure("tls", "the server ended the handshake")  # asyncio's own error, no errno
             return TransportFailure("refused", errno_name(error.os_error))
         case aiohttp.ConnectionTimeoutError():
             return TransportFailure("connect-timeout")

@@ -14,12 +14,13 @@ A table first (`STATUS`, `FAILURE`), code second. What holds and why:
 - 409 and 412 come from conditional creates that raced (HAPI): asked again within half a second.
 - A conditional reference that does not resolve yet (HAPI-1091, HAPI-1094, issue code not-found) gets a few quick
   tries before it is dead.
+- A refusal whose OperationOutcome says `transient` or a code below it may pass: asked again, dead once others pass.
 - `why` and `detail` hold statuses, FHIR's issue codes and counts: safe to log. `issues` are not: reason.json only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -196,6 +197,7 @@ FAILURE: Mapping[Failed, tuple[Row, str]] = MappingProxyType(
 
 EMPTY_IS_DELIVERED = frozenset({200, 201, 202, 204})
 FHIR_JSON = frozenset({"", "application/fhir+json", "application/json"})
+TRANSIENT = frozenset({"transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"})  # issue-type
 UNRESOLVED = ("HAPI-1091", "HAPI-1094")  # no match for a conditional reference; referenced resource not found
 
 
@@ -237,6 +239,8 @@ def _of_row(row: Row, why: str, status: int, body: Body, after: float | None) ->
 def _doubted(dead: Dead, body: Body) -> Outcome:
     """A refusal that may not be the server's last word: see the module's text on 404, 400 and unresolved references."""
     if body.kind == "outcome":
+        if _may_pass(body.issues):
+            return RetryAt(None, dead.detail, Blame.EITHER, False, dead, body.issues, dead.status)
         unresolved = any(
             issue.code == "not-found" or any(mark in issue.diagnostics + issue.details for mark in UNRESOLVED)
             for issue in body.issues
@@ -248,6 +252,12 @@ def _doubted(dead: Dead, body: Body) -> Outcome:
         doubted = replace(dead, detail=f"{dead.detail}, not from a FHIR server")
         return RetryAt(None, doubted.detail, Blame.EITHER, False, doubted, (), dead.status)
     return dead
+
+
+def _may_pass(issues: Sequence[Issue]) -> bool:
+    """Does the server say, by FHIR's codes, that all that went wrong may pass?"""
+    errors = [issue for issue in issues if issue.severity in ("error", "fatal")]
+    return bool(errors) and all(issue.code in TRANSIENT for issue in errors)
 
 
 def _of_success(answer: Response, body: Body, sent: int) -> Outcome:

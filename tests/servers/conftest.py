@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from oauth_server import OAuthServer, installed
 
 
 @pytest.fixture
@@ -32,3 +35,13 @@ def ports() -> tuple[int, int, int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+@pytest.fixture
+def oauth_server(fhir_server: Any, tmp_path: Path) -> Iterator[OAuthServer]:
+    """An OAuth server of the test's own in front of the session's FHIR server."""
+    server = OAuthServer(installed(), fhir_server.base_url, tmp_path)
+    try:
+        yield server
+    finally:
+        server.close()
