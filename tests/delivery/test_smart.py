@@ -204,6 +204,28 @@ async def test_a_revoked_token_is_renewed_once_for_all_that_were_refused_and_eac
     assert len(house.fhir.requests) == 1 + 16
 
 
+async def test_a_refusal_that_comes_late_does_not_cost_the_token_that_somebody_renewed_meanwhile(house: House) -> None:
+    await house.deliver()
+    house.good = set()
+    late = asyncio.Event()
+
+    async def slowly(request: web.Request) -> web.StreamResponse:
+        house.fhir.plays = [house.guard]
+        await late.wait()
+        return web.Response(status=401)
+
+    house.fhir.plays = [slowly]
+    first = asyncio.create_task(house.endpoint.deliver(SHIPMENT))
+    async with asyncio.timeout(5):
+        while len(house.fhir.requests) < 2:  # noqa: ASYNC110 - until the server has it
+            await asyncio.sleep(0.01)
+    assert await house.deliver() == [Delivered(200)]
+    late.set()
+    house.good = {f"{SENTINEL}-2"}
+    assert await first == Delivered(200)
+    assert len(house.tokens.requests) == 2
+
+
 async def test_a_server_that_refuses_every_token_costs_one_renewal_a_request_and_opens_the_circuit(
     house: House,
 ) -> None:
