@@ -19,7 +19,7 @@ from hl7bridge.journal.protocol import Figures, Journal
 from hl7bridge.observe.health import Check
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import EndpointWatch, WorkerWatch
-from hl7bridge.tls.rotation import Rotating
+from hl7bridge.tls.rotation import Ending, Rotating
 
 PROBE_EVERY = 5.0  # seconds
 BEAT = 1.0  # seconds between heartbeats of the event loop
@@ -65,10 +65,15 @@ class Condition:
             Check("phase", self.phase == "ready", self.phase),
             Check("listeners", not missing, bound + (f"; not bound: {', '.join(missing)}" if missing else "")),
             Check("tables", self.events > 0, f"{self.events} events" + (f", {self.tables}" if self.tables else "")),
-            *(_tls_check(name, keys, time.time()) for name, keys in self.keys.items()),
+            *(_tls_check(name, keys.endings, keys.refused, time.time()) for name, keys in self.keys.items()),
             *([Check("tables-refused", False, self.refused, informational=True)] if self.refused else []),
             await self._disk_check(),
             await self._backlog_check(),
+            *(
+                _tls_check(name, endings, self._endpoint.unfit.get(name, ""), time.time())
+                for name, endings in self._endpoint.endings.items()
+                if endings
+            ),
             *([self._token()] if self._config.fhir.smart is not None else []),
             Check("circuit", self._watch.circuit != "open", self._circuit(), informational=True),
         ]
@@ -76,8 +81,9 @@ class Condition:
     async def refresh(self) -> None:
         self._metrics.certificate_expiry.clear()
         for name, keys in self.keys.items():
-            for ending in keys.endings:
-                self._metrics.certificate_expiry(name, ending.key, ending.path).set(ending.at - time.time())
+            self._tell_endings(name, keys.endings)
+        for name, endings in self._endpoint.endings.items():
+            self._tell_endings(name, endings)
         figures = await self._figures()
         if figures is None:
             return
@@ -86,6 +92,10 @@ class Condition:
         metrics.dead_letters().set(figures.dead)
         oldest = figures.oldest_undelivered_at
         metrics.oldest().set(0.0 if oldest is None else max(0.0, time.time() - oldest))
+
+    def _tell_endings(self, name: str, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            self._metrics.certificate_expiry(name, ending.key, ending.path).set(ending.at - time.time())
 
     # ---- the checks ----
 
@@ -124,13 +134,13 @@ class Condition:
         return self._disk
 
 
-def _tls_check(listener: str, keys: Rotating, now: float) -> Check:
+def _tls_check(name: str, endings: Sequence[Ending], refused: str, now: float) -> Check:
     """Informational: a listener whose certificate has ended still serves senders that do not look at the date."""
-    told = [ending.told(now) for ending in keys.endings]
-    if keys.refused:
-        told.insert(0, f"new files are unfit, the old serve on: {keys.refused}")
-    ok = not keys.refused and all(ending.at > now for ending in keys.endings)
-    return Check(f"tls-{listener}", ok, "; ".join(told), informational=True)
+    told = [ending.told(now) for ending in endings]
+    if refused:
+        told.insert(0, f"new files are unfit, the old serve on: {refused}")
+    ok = not refused and all(ending.at > now for ending in endings)
+    return Check(f"tls-{name}", ok, "; ".join(told), informational=True)
 
 
 def _probe(folder: Path) -> Check:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from hl7bridge.delivery.outcome import Outcome
+from hl7bridge.tls.rotation import Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +46,6 @@ class EndpointObserver:
     def no_token(self, why: str) -> None:
         """The token endpoint gave none."""
 
-    def certificates(self, renewed: bool, why: str) -> None:
-        """The TLS files changed: they were taken, or they are unfit and those from before stay."""
+    def certificates(self, key: str, endings: Sequence[Ending], unfit: str | None) -> None:
+        """TLS files (`key`: fhir.tls or fhir.smart.tls) are in use and end then; `unfit`: None at the start, "" where
+        they were taken after a change, else why the changed ones were not, and those from before stay."""

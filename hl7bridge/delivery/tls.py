@@ -2,27 +2,29 @@
 
 What holds and why:
 
-- The server's certificate and its name are always verified, against `ca` alone where it is set (so that no public
-  authority may stand in for the hospital's), else against the machine's store.
-- TLS 1.2 is the floor; of its ciphers only those with forward secrecy and authenticated encryption (RFC 9325, 4.2).
+- The policy is that of `hl7bridge.tls`; the server's certificate and its name are always verified, against `ca` alone
+  where it is set (so that no public authority may stand in for the hospital's), else against the machine's store.
 - Files are looked at before a connection is used, at most every `LOOK` seconds. Changed ones make a new context, so new
-  connections use them and those under way end as they began. Unfit ones (a certificate whose key is not there yet)
-  leave the old context in use and are told once; the next change is looked at again.
+  connections use them and those under way end as they began. Unfit ones (a certificate whose key is not there yet, one
+  that has ended) leave the old context in use and are told once; the next change is looked at again.
 """
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hl7bridge.config import Tls
 from hl7bridge.delivery.shipment import EndpointObserver
-from hl7bridge.errors import UnavailableError
+from hl7bridge.errors import ConfigError, UnavailableError
+from hl7bridge.tls.certificates import certificate_ends
+from hl7bridge.tls.contexts import client_context
+from hl7bridge.tls.rotation import Ending
 
 LOOK = 5.0  # seconds between looks at the files
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # RFC 9325, 4.2; TLS 1.3 has only such
 
 _Marks = tuple[tuple[int, int, int] | None, ...]
 
@@ -30,7 +32,7 @@ _Marks = tuple[tuple[int, int, int] | None, ...]
 class Contexts:
     """The context of now. `key` is how the configuration calls it, such as fhir.tls.
 
-    Raises UnavailableError when the files cannot be read at the start.
+    Raises UnavailableError when the files cannot be used at the start.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Contexts:
         self._marks = self._look()
         self._next = clock() + LOOK
         self._context = made(self._tls, key)
+        self._observer.certificates(key, endings(self._tls), None)
 
     def current(self) -> ssl.SSLContext:
         """The context for a request that begins now. Never raises: what cannot be read leaves the one before."""
@@ -56,11 +59,15 @@ class Contexts:
         if marks != self._marks:
             self._marks = marks
             try:
-                self._context = made(self._tls, self._key)
+                context = made(self._tls, self._key)
+                found = endings(self._tls)
+                if any(ending.key == "certificate" and ending.at <= time.time() for ending in found):
+                    raise UnavailableError(f"{self._key}.certificate: {self._tls.certificate} has ended")
             except UnavailableError as error:
-                self._observer.certificates(False, str(error))
+                self._observer.certificates(self._key, (), str(error))
             else:
-                self._observer.certificates(True, "")
+                self._context = context
+                self._observer.certificates(self._key, found, "")
         return self._context
 
     def _look(self) -> _Marks:
@@ -71,22 +78,25 @@ class Contexts:
 def made(tls: Tls, key: str) -> ssl.SSLContext:
     """A context from the files as they are. Raises UnavailableError, naming files and never their content."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise UnavailableError(f"{key}.ca: {tls.ca} cannot be read or holds no certificates ({_kind(error)})") from None
-    if tls.certificate:
-        try:
-            context.load_cert_chain(tls.certificate, tls.key, password="")  # encrypted keys fail, never ask a terminal
-        except (OSError, ssl.SSLError, ValueError) as error:
-            files = f"{tls.certificate} and {tls.key}"
-            raise UnavailableError(f"{key}: {files} are no certificate and its key ({_kind(error)})") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.minimum == "1.3" else ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    return context
+        return client_context(tls)
+    except ConfigError as error:
+        raise UnavailableError(str(error).replace("tls.", f"{key}.", 1)) from None
+    except OSError as error:  # it went away between two looks
+        raise UnavailableError(f"{key}: a file cannot be read ({type(error).__name__})") from None
 
 
-def _kind(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__)
+def endings(tls: Tls) -> tuple[Ending, ...]:
+    """When our certificate ends, and the authorities: with the first of them that ends from now on."""
+    return tuple(_endings(tls))
+
+
+def _endings(tls: Tls) -> Iterator[Ending]:
+    now = time.time()
+    for key, path in (("certificate", tls.certificate), ("ca", tls.ca)):
+        with suppress(OSError, ValueError):
+            if path and (ends := certificate_ends(path)):
+                at = min(ends) if key == "certificate" else min((end for end in ends if end > now), default=max(ends))
+                yield Ending(key, path, at)
 
 
 def _mark(file: Path) -> tuple[int, int, int] | None:

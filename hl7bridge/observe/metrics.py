@@ -132,7 +132,7 @@ class Metrics:
         )
         self.certificate_expiry = self._gauge(
             "certificate_expiry_seconds",
-            "until a TLS file in use ends, negative after that; key: certificate, ca, revoked",
+            "until a TLS file in use ends, negative after that; key: certificate, ca, revoked; listener: or fhir.tls",
             "listener",
             "key",
             "file",

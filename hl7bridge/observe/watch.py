@@ -19,8 +19,10 @@ from hl7bridge.mllp.peer import Peer
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
 from hl7bridge.observe.strangers import Strangers
-from hl7bridge.tls.rotation import Ending
+from hl7bridge.tls.rotation import DAY, Ending
 from hl7bridge.worker import Observer as WorkerObserver
+
+SOON = 30 * DAY  # a certificate toward the endpoint that ends before is warned of when it is read
 
 
 class ListenerWatch(ListenerObserver):
@@ -154,6 +156,8 @@ class EndpointWatch(EndpointObserver):
     def __init__(self, metrics: Metrics, log: Log) -> None:
         self._metrics, self._log = metrics, log
         self.why = ""  # why there is no token; empty while there is one, or none is wanted
+        self.endings: dict[str, tuple[Ending, ...]] = {}  # of the TLS files in use
+        self.unfit: dict[str, str] = {}  # why changed ones are not
 
     def token(self, lasts: float) -> None:
         self._metrics.tokens("ok").inc()
@@ -167,12 +171,21 @@ class EndpointWatch(EndpointObserver):
             self._log.warning("no token for the endpoint", detail=why)
         self.why = why
 
-    def certificates(self, renewed: bool, why: str) -> None:
-        if renewed:
-            self._log.info("TLS files of the endpoint read again")
-        else:
-            self._metrics.trouble("certificates").inc()
-            self._log.error("TLS files of the endpoint are unfit; those from before stay in use", detail=why)
+    def certificates(self, key: str, endings: Sequence[Ending], unfit: str | None) -> None:
+        if unfit:
+            self.unfit[key] = unfit
+            self._metrics.rotations(key, "refused").inc()
+            self._log.error("TLS files of the endpoint are unfit; those from before stay in use", detail=unfit)
+            return
+        self.endings[key] = tuple(endings)
+        self.unfit.pop(key, None)
+        if unfit is not None:
+            self._metrics.rotations(key, "done").inc()
+            self._log.info("TLS files of the endpoint were read again", check=key)
+        now = time.time()
+        for ending in endings:
+            if ending.at - now < SOON:
+                self._log.warning("a TLS file needs to be replaced", path=ending.path, detail=ending.told(now))
 
 
 class WorkerWatch(WorkerObserver):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from hl7bridge.delivery.endpoint import EndpointObserver, HttpEndpoint
 from hl7bridge.delivery.outcome import Blame, Delivered, Outcome, RetryAt
 from hl7bridge.delivery.tls import LOOK, Contexts
 from hl7bridge.errors import UnavailableError
+from hl7bridge.tls.rotation import Ending
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -47,7 +48,8 @@ class Authority:
         builder = self._builder(self.subject, self.key, -1, 30).add_extension(constraints, critical=True)
         made = builder.add_extension(usage, critical=True).sign(self.key, hashes.SHA256())
         self.file = folder / f"{name}.pem"
-        self.file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        self.certificate = made.public_bytes(serialization.Encoding.PEM)
+        self.file.write_bytes(self.certificate)
 
     def issue(self, name: str, *, client: bool = False, begins: int = -1, ends: int = 30) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -132,6 +134,13 @@ async def test_a_server_of_our_authority_gets_the_bundle(authority: Authority, v
         assert await sent(server.url, ca=authority.file) == Delivered(200)
 
 
+async def test_a_server_is_pinned_by_its_own_certificate(authority: Authority) -> None:
+    pinned, other = authority.issue("localhost"), Authority(authority.folder, "twin").issue("localhost")
+    async with serving(server_side(pinned)) as server:
+        assert await sent(server.url, ca=pinned.certificate) == Delivered(200)
+        assert_tls_failed(await sent(server.url, ca=other.certificate))
+
+
 async def test_a_server_of_another_authority_gets_nothing(authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path, "stranger")
     async with serving(server_side(stranger.issue("localhost"))) as server:
@@ -203,8 +212,9 @@ class Told(EndpointObserver):
     def __init__(self) -> None:
         self.said: list[tuple[bool, str]] = []
 
-    def certificates(self, renewed: bool, why: str) -> None:
-        self.said.append((renewed, why))
+    def certificates(self, key: str, endings: Sequence[Ending], unfit: str | None) -> None:
+        assert key == "fhir.tls" and bool(endings) is not bool(unfit)
+        self.said.append((not unfit, unfit or ""))
 
 
 def with_clock(endpoint: HttpEndpoint, clock: Clock, told: Told) -> None:
@@ -243,6 +253,11 @@ async def test_a_certificate_rotated_on_disk_is_shown_without_a_restart_and_a_ba
             assert await sent_after(ours.key.unlink) == "second.example"
             assert await sent_after(lambda: authority.file.write_text("rubbish")) == "second.example"
             assert [renewed for renewed, _ in told.said] == [False, True, False, False]
+            ended = authority.issue("ended.example", client=True, begins=-9, ends=-1)
+            authority.file.write_bytes(authority.certificate)
+            ours.certificate.write_bytes(ended.certificate.read_bytes())
+            assert await sent_after(lambda: ours.key.write_bytes(ended.key.read_bytes())) == "second.example"
+            assert "has ended" in told.said[-1][1]
 
 
 async def test_an_authority_rotated_on_disk_is_trusted_without_a_restart(authority: Authority, tmp_path: Path) -> None:
