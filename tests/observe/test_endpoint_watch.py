@@ -66,7 +66,7 @@ async def test_no_token_is_warned_of_once_for_each_cause_and_shown_in_health(
     watch.token(300.0)
     assert len(log.of("info")) == 1 and len(log.of("debug")) == 1
     assert (await checks(watch, log, metrics, tmp_path))["token"][0]
-    shown = metrics.render().decode()
+    shown = metrics.text().decode()
     assert 'hl7bridge_endpoint_tokens_total{outcome="failed"} 3.0' in shown
     assert 'hl7bridge_endpoint_tokens_total{outcome="ok"} 2.0' in shown
 
@@ -86,7 +86,7 @@ async def test_a_certificate_toward_the_endpoint_is_told_before_it_ends_and_when
     assert not ok and "the old serve on: fhir.tls.key: is not the key" in detail
     watch.certificates("fhir.tls", (later,), "")
     assert (await checks(watch, log, metrics, tmp_path))["tls-fhir.tls"][0]
-    shown = metrics.render().decode()
+    shown = metrics.text().decode()
     assert 'certificate_expiry_seconds{file="/ca.pem",key="ca",listener="fhir.tls"}' in shown
     assert '"/c.pem"' not in shown
     for outcome in ("done", "refused"):
