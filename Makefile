@@ -18,7 +18,7 @@ HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
 PACKAGING := setup.cfg pyproject.toml constraints.txt README.md
 
-.PHONY: help run install test chaos validate-feed lint format bench docs servers clean
+.PHONY: help run install test chaos fuzz validate-feed lint format bench docs servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tes
 
 chaos: $(VENV)/.installed $(VENV)/.test-tools ## kill, pause, cut and fill for MINUTES=30 (SEED=7 repeats, FEED=file.hl7[.xz] adds real messages)
 	@$(VENV)/bin/python tests/chaos/run_chaos.py --minutes $(or $(MINUTES),30) $(if $(SEED),--seed $(SEED)) $(if $(FEED),--feed '$(abspath $(FEED))') $(ARGS)
+
+fuzz: $(VENV)/.installed $(VENV)/.test-tools ## fuzz TARGET=translator (framing, parser) for SECONDS=600; crashes go to tests/fuzz/crashes
+	@$(VENV)/bin/python tests/fuzz/run_fuzz.py $(or $(TARGET),translator) --seconds $(or $(SECONDS),600) $(ARGS)
 
 validate-feed: $(VENV)/.installed $(VENV)/.test-tools servers ## judge every bundle of a feed (FEED=file.hl7[.xz]) by the official validator
 	@test -n "$(FEED)" || { echo "say which: make validate-feed FEED=feed.hl7.xz" >&2; exit 1; }
@@ -79,6 +82,8 @@ $(VENV)/.installed: $(VENV)/.tools $(PACKAGING) $(SOURCES)
 
 $(VENV)/.test-tools: $(VENV)/.tools constraints.txt setup.cfg
 	@$(PIP) install -c constraints.txt $(call EXTRA,test)
+	@$(PIP) install --only-binary :all: -c constraints.txt $(call EXTRA,fuzz) 2>/dev/null \
+		|| echo 'no atheris for this Python: the fuzz tests will be skipped'
 	@touch $@
 
 $(VENV)/.dev-tools: $(VENV)/.test-tools

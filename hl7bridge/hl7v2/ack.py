@@ -146,9 +146,11 @@ def reject(
     """
     if not due(header, positive=False):
         return None
+    code = ack_code(header, reason, instead)
+    if header is not None and header.holds_block_marks:
+        header = None  # repeated, they would end the answer in its middle
     separators = header.separators if header else DEFAULT
     sign = separators.field
-    code = ack_code(header, reason, instead)
     text = detail or reason.sentence
     where = (location or "").replace("^", separators.component or " ")
     named = (reason.condition, _fit(CONDITIONS[reason.condition], separators, MSA3_LENGTH), "HL70357")

@@ -56,6 +56,12 @@ class Header:
     def _codes(self, number: int) -> list[str]:
         return _codes(self._fields[number], self.separators) if number < len(self._fields) else [""]
 
+    @property
+    def holds_block_marks(self) -> bool:
+        """Whether a field or separator is a mark of MLLP's blocks (VT, FS): no answer may repeat that."""
+        marks = (b"\x0b", b"\x1c")
+        return any(mark in field for field in self._fields for mark in marks) or self.separators.field in "\x0b\x1c"
+
     def field(self, number: int) -> bytes:
         """MSH-<number> as sent, b"" when it is missing. 1 is the field separator, 2 the encoding characters."""
         return self._fields[number] if number < len(self._fields) else b""
