@@ -2,7 +2,7 @@
 FROM python:3.11-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY Makefile setup.cfg pyproject.toml constraints.txt README.md LICENSE ./
+COPY Makefile setup.cfg pyproject.toml constraints.txt requirements.lock README.md LICENSE ./
 COPY hl7bridge hl7bridge
 COPY mappings mappings
 RUN make install VENV=/opt/hl7bridge

@@ -16,9 +16,9 @@ ROUNDS ?= 5
 HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
-PACKAGING := setup.cfg pyproject.toml constraints.txt README.md
+PACKAGING := setup.cfg pyproject.toml requirements.lock README.md
 
-.PHONY: help run install test chaos fuzz validate-feed lint format bench docs servers clean
+.PHONY: help run install test chaos fuzz validate-feed lint format bench docs lock servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ bench: $(VENV)/.installed servers ## measure, beside the yardsticks, in one run,
 docs: $(VENV)/.installed ## write the docs that are made from the code
 	@$(VENV)/bin/python docs/generate.py --all
 
+lock: $(VENV)/.tools ## write requirements.lock anew: what is shipped, by constraints.txt, each file with its hash
+	@$(PIP) install pip-tools
+	@$(VENV)/bin/python -c "import configparser; c = configparser.ConfigParser(); c.read('setup.cfg'); \
+		print(c['options']['install_requires'])" > $(VENV)/shipped.in
+	@$(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links -c constraints.txt -o $(VENV)/shipped.lock $(VENV)/shipped.in
+	@{ head -1 requirements.lock; sed '/^$$/d' $(VENV)/shipped.lock; } > $(VENV)/lock && mv $(VENV)/lock requirements.lock
+
 clean: ## remove what make made (never ./var, the journal)
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,7 +84,8 @@ $(VENV)/.tools: $(VENV)/bin/python constraints.txt
 $(VENV)/.installed: $(VENV)/.tools $(PACKAGING) $(SOURCES)
 	@echo "installing hl7bridge into $(VENV)"
 	@rm -rf build
-	@$(PIP) install --no-build-isolation -c constraints.txt .
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation .
 	@rm -rf build *.egg-info
 	@touch $@
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "endpoint": ("hl7bridge.cli.endpoint", "endpoint", "Keys for the FHIR endpoint; try its authentication."),
     "config": ("hl7bridge.cli.config", "config", "Check the configuration, show what is in effect."),
     "doctor": ("hl7bridge.cli.doctor", "doctor", "Try ports, disks and peers; say what to do."),
+    "sbom": ("hl7bridge.cli.sbom", "sbom", "Print what this installation is made of (CycloneDX)."),
     "completion": ("hl7bridge.cli.config", "completion", "Print the completion script of a shell."),
 }
 
