@@ -14,8 +14,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from hl7bridge import reasons
-from hl7bridge.config import Client, Listener, Sender
+from hl7bridge.config import ApplicationAcks, Client, Listener, Sender
 from hl7bridge.errors import PeerError
+from hl7bridge.hl7v2.ack import NeAl
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.hl7v2.message import Message, Segment, is_null
 from hl7bridge.reasons import Reason
@@ -37,6 +38,12 @@ class Profile:
     require_cr: bool
     on_storage_failure: str | None
     control_id_reuse: str
+    ne_al: NeAl
+    sequence_numbers: bool
+    fragments: str
+    fragment_timeout: float
+    application_acks: ApplicationAcks | None
+    channel: str  # what the journal calls the receiver of the application ACKs; "" where there is none
 
 
 def profile_of(listener: Listener, sender: Sender | None) -> Profile:
@@ -46,7 +53,16 @@ def profile_of(listener: Listener, sender: Sender | None) -> Profile:
         value = getattr(sender, key, None)
         return getattr(listener, key) if value is None else value
 
-    return Profile(*(own(key) for key in Profile.__slots__))
+    keys = {key: own(key) for key in Profile.__slots__ if key != "channel"}
+    return Profile(**keys, channel=channel_of(listener, sender))
+
+
+def channel_of(listener: Listener, sender: Sender | None) -> str:
+    """The name of the channel for application ACKs: the listener's, or the sender's where it has its own; "": none."""
+    if sender is not None and sender.application_acks is not None:
+        keys = (sender.application, sender.facility, sender.certificate, sender.address)
+        return f"{listener.name}/{'|'.join(keys).rstrip('|')}"
+    return listener.name if listener.application_acks is not None else ""
 
 
 class Profiles:
@@ -79,7 +95,7 @@ def admit(header: Header, profile: Profile, events: Events, *, park: bool = Fals
 
     `park`: what no table handles is parked rather than refused. Raises PeerError when the message is not taken.
     """
-    if not header.control_id.strip() or is_null(_text(header.control_id)):
+    if not header.control_id.strip() or is_null(text_of(header.control_id)):
         raise PeerError(reasons.NO_CONTROL_ID, location="MSH^1^10")
     if not header.message_code:
         raise PeerError(reasons.UNSUPPORTED_TYPE, "MSH-9 (message type) is empty", "MSH^1^9")
@@ -120,7 +136,7 @@ def _among(application: str, facility: str, senders: Sequence[str]) -> bool:
 def _names(header: Header) -> tuple[str, str]:
     """MSH-3.1 and MSH-4.1."""
     application, facility = (
-        header.separators.components(_text(raw))[0].strip()
+        header.separators.components(text_of(raw))[0].strip()
         for raw in (header.sending_application, header.sending_facility)
     )
     return application, facility
@@ -151,12 +167,12 @@ def _is_in(peer: str, network: str) -> bool:
 
 def address_of(header: Header) -> str:
     """MSH-3 and MSH-4 as sent, joined by "|": who the journal says a message is from."""
-    return _text(header.sending_application + b"|" + header.sending_facility)
+    return text_of(header.sending_application + b"|" + header.sending_facility)
 
 
 def control_id_of(header: Header) -> str:
     """MSH-10 as the journal keeps it."""
-    return _text(header.control_id)
+    return text_of(header.control_id)
 
 
 def type_of(header: Header | None) -> str:
@@ -167,7 +183,7 @@ def type_of(header: Header | None) -> str:
     return f"{header.message_code}^{event}" if event else header.message_code
 
 
-def _text(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
     """A value of MSH: UTF-8, or else Latin-1, which has a character for every byte."""
     try:
         return raw.decode()

@@ -28,8 +28,10 @@ from hl7bridge.control import Control
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
-from hl7bridge.intake import Intake
-from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, undelivered
+from hl7bridge.intake import Intake, control_ids
+from hl7bridge.joining import Joining
+from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, owe, start_link, undelivered
+from hl7bridge.journal.acknowledgements import Acknowledgements
 from hl7bridge.journal.protocol import Journal
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
@@ -38,7 +40,9 @@ from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.strangers import Strangers
 from hl7bridge.observe.watch import EndpointWatch, IntakeWatch, JournalWatch, ListenerWatch, WorkerWatch
+from hl7bridge.observe.watch_replies import RepliesWatch
 from hl7bridge.reloading import Reloading
+from hl7bridge.replies import Replies, channels_of
 from hl7bridge.sealing import open_keyring
 from hl7bridge.service.activation import Wanted
 from hl7bridge.service.tablesets import InService
@@ -98,9 +102,12 @@ class Bridge:
         self.strangers.audit = journal.audit
         self._begin("strangers", self.strangers.run())
         service = await self.reloading.start()
-        translating = Translating(self._start_translators(service), self.metrics)
+        joining = Joining(journal, self.config, self._joined, self._worker_watch.trouble)
+        translating = Translating(self._start_translators(service), self.metrics, joining.is_part)
         worker = self._start_worker(journal, translating)
-        await self._listen(journal, service, worker, translating)
+        self._begin("joining", joining.run())
+        self._start_replies(journal, translating)
+        await self._listen(journal, service, worker, translating, joining)
         await self._hear(journal)
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"
@@ -222,19 +229,40 @@ class Bridge:
         self._log.info("delivering", base_url=keys.fhir.base_url)
         return self._worker
 
+    def _start_replies(self, journal: SqliteJournal, translating: Translating) -> None:
+        """Application ACKs that are exchanges of their own; what is owed from before is told even without a channel."""
+        watch = RepliesWatch(self.metrics, self._log)
+        replies = Replies(journal, self.config, translating.why_not_of, control_ids(), watch)
+        self.condition.replies = replies.rows
+        self._begin("application-acks", replies.run())
+        for name, keys in channels_of(self.config).items():
+            self._log.info("application ACKs as exchanges of their own", channel=name, host=keys.host, port=keys.port)
+
+    def _joined(self) -> None:
+        """A message was joined from its parts: it is to be delivered."""
+        if self._worker is not None:
+            self._worker.wake()
+
     async def _listen(
-        self, journal: SqliteJournal, service: InService, worker: Worker, translating: Translating
+        self,
+        journal: SqliteJournal,
+        service: InService,
+        worker: Worker,
+        translating: Translating,
+        joining: Joining,
     ) -> None:
         for listener in self.config.listeners:
             name = listener.name
             intake = Intake(
                 listener,
-                cast(Journal, WakingJournal(journal, worker)),  # append is all that intake calls
+                cast(Journal, WakingJournal(journal, worker, joining.came)),  # append is all that intake calls
                 service.events(listener),
                 observer=IntakeWatch(name, self.metrics, self._log, self.strangers),
                 zone=zone.named(listener.timezone) if listener.timezone else None,
                 translated=partial(translating.why_not, listener=name),
                 delivered=partial(undelivered, worker, within=listener.ack_timeout),
+                start=partial(start_link, journal),
+                owe=partial(owe, Acknowledgements(journal)),
             )
             server = MllpServer(
                 listener,

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from hl7bridge.config import Config
 from hl7bridge.errors import JournalError
+from hl7bridge.journal.acknowledgements import Acknowledgements
 from hl7bridge.journal.protocol import Figures, Journal
 from hl7bridge.observe.health import Check
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.watch import EndpointWatch, WorkerWatch
+from hl7bridge.replies import channels_of
 from hl7bridge.tls.rotation import Ending, Rotating
 
 PROBE_EVERY = 5.0  # seconds
@@ -34,6 +36,7 @@ class Condition:
         self.ports: dict[str, int] = {}
         self.keys: dict[str, Rotating] = {}  # the TLS files of listeners
         self.journal: Journal | None = None
+        self.replies: Acknowledgements | None = None
         self.events = 0
         self.tables = ""  # which tables are in service, and why these
         self.refused = ""  # the last attempt to bring in others, if it failed
@@ -90,6 +93,8 @@ class Condition:
         metrics = self._metrics
         metrics.undelivered().set(figures.undelivered)
         metrics.dead_letters().set(figures.dead)
+        for channel, pending in (await self._pending()).items():
+            metrics.application_acks_pending(channel).set(pending)
         oldest = figures.oldest_undelivered_at
         metrics.oldest().set(0.0 if oldest is None else max(0.0, time.time() - oldest))
 
@@ -112,6 +117,14 @@ class Condition:
         with suppress(JournalError):
             return await self.journal.figures()
         return None
+
+    async def _pending(self) -> dict[str, int]:
+        """Of every channel: 0 where nothing is to be sent."""
+        found = dict.fromkeys(channels_of(self._config), 0)
+        if self.replies is not None:
+            with suppress(JournalError):
+                found |= await self.replies.pending()
+        return found
 
     async def _journal_check(self) -> Check:
         if self.journal is None:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hl7bridge import reasons
+from hl7bridge import agreements, reasons
 from hl7bridge.admission import (
     Events,
     Profile,
@@ -42,10 +42,11 @@ from hl7bridge.admission import (
 from hl7bridge.config import Listener
 from hl7bridge.errors import JournalError, JournalFull, MessageError, PeerError
 from hl7bridge.hl7v2 import ack, batch
+from hl7bridge.hl7v2.continuation import part_of
 from hl7bridge.hl7v2.escape import DEFAULT, Separators
 from hl7bridge.hl7v2.header import Header, read_header, read_separators
 from hl7bridge.hl7v2.message import parse
-from hl7bridge.journal.protocol import Appended, ControlIdReused, Journal, Received, State, Terms
+from hl7bridge.journal.protocol import Appended, ControlIdReused, Journal, OutOfSequence, Owed, Received, State
 from hl7bridge.mllp.framing import HEAD_BYTES
 from hl7bridge.mllp.gate import HangUp, Refusal, Reply
 from hl7bridge.mllp.peer import Peer
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
 Translated = Callable[[bytes, str], Awaitable[MessageError | None]]
 # `ack: delivered`: returns None when the message of this id is delivered, its reason when it is dead
 Delivered = Callable[[str], Awaitable[Reason | None]]
+# a sender starts or resynchronises its link (0, -1): the number it is told to send next, when that is durable
+Start = Callable[[str, int], Awaitable[int]]
+# an application acknowledgement of a message that was refused: durable when it returns
+Owe = Callable[[Owed, ack.Stamp, bytes, str], Awaitable[None]]
 # the findings of `validate`, given a message and its sender's charset_fallback; may block
 Check = Callable[[bytes, str | None], "Sequence[Finding]"]
 
@@ -109,6 +114,9 @@ class IntakeObserver:
     def impostor(self, listener: str, peer: Peer, sender: str) -> None:
         """It named a sender that its connection's certificate does not speak for. `sender`: MSH-3|MSH-4 as sent."""
 
+    def without_channel(self, listener: str) -> None:
+        """It asks for an application ACK as an exchange of its own, and no channel for those is configured."""
+
     def findings(self, listener: str, type: str, count: int) -> None:
         """`validate` found that many errors in it."""
 
@@ -124,6 +132,8 @@ class _Verdict:
     profile: Profile
     header: Header | None = None
     received: Received | None = None
+    expected: int | None = None  # MSA-4: the sequence number the sender is told
+    starts_link: bool = False  # nothing but that: it is answered, and no message
     error: MessageError | None = None
     answer: bytes | None = field(default=None, repr=False)
 
@@ -148,6 +158,8 @@ class Intake:
         translated: Translated | None = None,
         delivered: Delivered | None = None,
         check: Check | None = None,
+        start: Start | None = None,
+        owe: Owe | None = None,
     ) -> None:
         self.listener = listener
         self.observer_failures = 0
@@ -156,10 +168,12 @@ class Intake:
         self._observer = observer or IntakeObserver()
         self._clock = clock
         self._zone = zone
-        self._new_id = new_id or _ids()
+        self._new_id = new_id or control_ids()
         self._second, self._now = -1, datetime.fromtimestamp(0, UTC)  # the time that answers bear
         self._translated = translated
         self._delivered = delivered
+        self._start = start
+        self._owe = owe
         self._profiles = Profiles(listener)
         self._profile = profile_of(listener, None)
         self._check = (check or _conformance()) if listener.validate_ != "off" else None
@@ -246,33 +260,67 @@ class Intake:
             self._tell(IntakeObserver.acknowledgement)
             return
         profile = verdict.profile = self._profiles(header, peer.name)
+        number = agreements.sequence_number(header, profile)
+        if number in agreements.START and await self._started(raw, header, number or 0, verdict):
+            return
         parked = admit(header, profile, self._events, park=self.listener.unknown_events == "park")
         fallback = profile.charset_fallback
         message = parse(raw, charset_fallback=fallback, header=header)
-        if self._check is not None:
-            await self._validate(raw, header, fallback)
-        if self._translated is not None and parked is None and self.listener.ack == "translated":
-            error = await self._translated(raw, peer.name)
-            if error is not None:
-                raise error
-        verdict.answer = ack.accept(header, self._stamp())
+        part = part_of(raw, header) if profile.fragments == "join" and parked is None else None
+        if part is None:
+            await self._looked_into(raw, header, profile, peer, parked)
+        now = self._clock()
+        terms = agreements.terms(
+            header, profile, listener=self.listener.name, number=number, part=part, now=now
+        )  # fmt: skip
+        if terms is None and profile.application_acks is None and ack.later(header, profile.ne_al):
+            self._tell(IntakeObserver.without_channel)
+        expected = number if verdict.expected is None else verdict.expected
+        verdict.answer = ack.accept(header, self._stamp(), profile.ne_al, expected)
         verdict.received = Received(
             raw=raw,
             sha256=hashlib.sha256(raw).digest(),
-            received_at=self._clock(),
+            received_at=now,
             listener=self.listener.name,
             peer=peer.name,
             sender=address_of(header),
             control_id=control_id_of(header),
             type=type_of(header),
-            lanes=lanes_of(message),
+            lanes=lanes_of(message) if part is None else (),
             ack=verdict.answer or b"",
-            ack_code=ack.ack_code(header, None) if verdict.answer else NO_ANSWER,
+            ack_code=ack.ack_code(header, None, ne_al=profile.ne_al) if verdict.answer else NO_ANSWER,
             state=State.DEAD if parked else State.RECEIVED,
             reason=parked.code if parked else "",
             detail=parked.sentence if parked else "",
-            terms=Terms(refuse_reuse=True) if profile.control_id_reuse == "refuse" else None,
+            terms=terms,
         )
+
+    async def _looked_into(
+        self, raw: bytes, header: Header, profile: Profile, peer: Peer, parked: Reason | None
+    ) -> None:
+        """What a whole message must stand before it is stored. Raises MessageError for what it does not."""
+        if self._check is not None:
+            await self._validate(raw, header, profile.charset_fallback)
+        if self._translated is not None and parked is None and self.listener.ack == "translated":
+            error = await self._translated(raw, peer.name)
+            if error is not None:
+                raise error
+
+    async def _started(self, raw: bytes, header: Header, number: int, verdict: _Verdict) -> bool:
+        """The link starts anew. True: the message says nothing else, and is answered."""
+        assert self._start is not None
+        if not control_id_of(header).strip():
+            raise PeerError(reasons.NO_CONTROL_ID, location="MSH^1^10")
+        try:
+            verdict.expected = await self._start(agreements.link_of(self.listener.name, header), number)
+        except JournalError as error:
+            self._tell(IntakeObserver.failed, error)
+            raise PeerError(reasons.STORAGE_FAILED) from None
+        if not agreements.is_bare(raw, header):
+            return False
+        verdict.answer = ack.accept(header, self._stamp(), verdict.profile.ne_al, verdict.expected)
+        verdict.starts_link = True
+        return True
 
     async def _validate(self, raw: bytes, header: Header, fallback: str | None) -> None:
         assert self._check is not None
@@ -289,7 +337,12 @@ class Intake:
         """Makes the message durable, then answers it. Raises nothing but HangUp."""
         received = verdict.received
         if received is None:
-            return self._negative(verdict, verdict.error) if verdict.error else None
+            if verdict.error is not None:
+                return await self._refused(verdict, verdict.error)
+            if verdict.starts_link and verdict.header is not None:
+                code = ack.ack_code(verdict.header, None, ne_al=verdict.profile.ne_al)
+                self._acknowledged(code if verdict.answer else NO_ANSWER, "", verdict)
+            return verdict.answer
         try:
             appended = await self._journal.append(received)
             self._tell_about(appended, received)
@@ -297,7 +350,10 @@ class Intake:
             if reason is not None:
                 return self._negative(verdict, PeerError(reason))
         except ControlIdReused:
-            return self._negative(verdict, PeerError(reasons.REUSED_CONTROL_ID, location="MSH^1^10"))
+            return await self._refused(verdict, PeerError(reasons.REUSED_CONTROL_ID, location="MSH^1^10"))
+        except OutOfSequence as error:
+            verdict.expected = error.expected
+            return await self._refused(verdict, PeerError(reasons.SEQUENCE_NUMBER, location="MSH^1^13"))
         except JournalFull:
             return self._negative(verdict, PeerError(reasons.BACKLOG_FULL))
         except JournalError as error:
@@ -313,7 +369,8 @@ class Intake:
 
     async def _undelivered(self, appended: Appended, received: Received) -> Reason | None:
         """With `ack: delivered`, why the message cannot be called delivered."""
-        if self._delivered is None or self.listener.ack != "delivered" or received.state is State.DEAD:
+        is_part = received.terms is not None and received.terms.fragment is not None
+        if self._delivered is None or self.listener.ack != "delivered" or received.state is State.DEAD or is_part:
             return None
         try:
             async with asyncio.timeout(self.listener.ack_timeout):
@@ -323,6 +380,25 @@ class Intake:
 
     # -- answers
 
+    async def _refused(self, verdict: _Verdict, error: MessageError) -> bytes | None:
+        """The negative answer here or, where the sender asks for silence here, on its channel for application ACKs."""
+        answer = self._negative(verdict, error)
+        header, profile = verdict.header, verdict.profile
+        if answer is not None or header is None or self._owe is None or error.reason in OURS:
+            return answer
+        owed = agreements.owed(header, profile)
+        if owed is not None and ack.wanted(owed.condition, positive=False):
+            assert profile.application_acks is not None
+            stamp = self._stamp()
+            made = ack.application(
+                header, error.reason, stamp, profile.application_acks.accept_ack, error.location, error.detail
+            )
+            try:
+                await self._owe(owed, stamp, made, error.reason.original)
+            except JournalError as failure:
+                self._tell(IntakeObserver.failed, failure)
+        return None
+
     def _negative(self, verdict: _Verdict, error: MessageError, *, hang_up: bool = True) -> bytes | None:
         """Raises HangUp where the profile wants that in place of the answer."""
         instead = verdict.profile.on_storage_failure if error.reason in OURS else None
@@ -331,8 +407,11 @@ class Intake:
             self._acknowledged(NO_ANSWER, error.reason.code, verdict)
             raise HangUp
         instead = None if closes else instead
-        answer = ack.reject(verdict.header, error.reason, self._stamp(), error.location, error.detail, instead)
-        code = ack.ack_code(verdict.header, error.reason, instead) if answer else NO_ANSWER
+        ne_al = verdict.profile.ne_al
+        answer = ack.reject(
+            verdict.header, error.reason, self._stamp(), error.location, error.detail, instead, ne_al, verdict.expected
+        )
+        code = ack.ack_code(verdict.header, error.reason, instead, ne_al) if answer else NO_ANSWER
         self._acknowledged(code, error.reason.code, verdict)
         return answer
 
@@ -368,7 +447,7 @@ def _conformance() -> Check:
     return conformance.check
 
 
-def _ids() -> Callable[[], str]:
+def control_ids() -> Callable[[], str]:
     """Ids of 20 characters, which MSH-10 holds in every version: a random beginning for this start, and a count."""
     start, count = secrets.token_hex(5), itertools.count(1)
     return lambda: f"{start}{next(count):010x}"

@@ -7,14 +7,19 @@ order in which intake called it is the order of the journal.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from hl7bridge import reasons
-from hl7bridge.errors import MessageError
+from hl7bridge.errors import MessageError, PeerError
+from hl7bridge.hl7v2.ack import Stamp
 from hl7bridge.hl7v2.header import read_header
-from hl7bridge.journal.protocol import Appended, Entry, Received, State
+from hl7bridge.journal import terms
+from hl7bridge.journal.acknowledgements import Acknowledgements, Built
+from hl7bridge.journal.protocol import Appended, Entry, Owed, Received, State
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
@@ -28,14 +33,16 @@ from hl7bridge.worker.seams import TRANSLATORS
 class WakingJournal:
     """What intake appends to: the journal, and the worker is told."""
 
-    def __init__(self, journal: SqliteJournal, worker: Worker) -> None:
-        self._journal, self._worker = journal, worker
+    def __init__(self, journal: SqliteJournal, worker: Worker, part_came: Callable[[], None] = lambda: None) -> None:
+        self._journal, self._worker, self._part_came = journal, worker, part_came
 
     async def append(self, message: Received) -> Appended:
         appended = await self._journal.append(message)
         if appended.duplicate:
             return appended
-        if message.state is State.DEAD:
+        if message.terms is not None and message.terms.fragment is not None:
+            self._part_came()
+        elif message.state is State.DEAD:
             self._worker.parked(appended.id)
         else:
             self._worker.wake()
@@ -59,11 +66,16 @@ Make = Callable[[bytes, str, str], Awaitable[Made]]
 class Translating(Translator):
     """Translates for the worker and for `ack: translated`, and counts what the tables could not carry."""
 
-    def __init__(self, make: Make, metrics: Metrics) -> None:
-        self._make, self._metrics = make, metrics
+    def __init__(self, make: Make, metrics: Metrics, is_part: Callable[[Entry], bool] = lambda _: False) -> None:
+        self._make, self._metrics, self._is_part = make, metrics, is_part
 
     async def translate(self, entry: Entry) -> Made:
-        """For the worker. Raises MessageError; whatever it raises carries the `mapping_version` that failed."""
+        """For the worker. Raises MessageError; whatever it raises carries the `mapping_version` that failed.
+
+        A part of a message comes here only when its other parts did not come in time, or when it is replayed alone.
+        """
+        if self._is_part(entry):
+            raise PeerError(reasons.INCOMPLETE)
         try:
             made = await self._make(entry.raw, entry.listener, entry.peer)
         except Exception as error:
@@ -74,6 +86,10 @@ class Translating(Translator):
         for (kind, table, source), count in made.issues.items():
             self._metrics.issues(kind, table, source).inc(count)
         return made
+
+    async def why_not_of(self, entry: Entry) -> MessageError | None:
+        """The same of a stored message."""
+        return await self.why_not(entry.raw, entry.peer, entry.listener)
 
     async def why_not(self, raw: bytes, peer: str, listener: str) -> MessageError | None:
         """For `ack: translated`: why the tables do not lead from these bytes to a bundle."""
@@ -117,3 +133,14 @@ async def undelivered(worker: Worker, id: str, within: float) -> Reason | None:
     if settled.state is State.DELIVERED:
         return None
     return reasons.CATALOGUE.get(settled.reason, reasons.INTERNAL_ERROR)
+
+
+async def start_link(journal: SqliteJournal, link: str, number: int) -> int:
+    """A sender starts (0) or resynchronises (-1) its link: the number it is told to send next, -1 for any."""
+    expected: int = await journal.write(partial(terms.start, link=link, number=number))
+    return expected
+
+
+async def owe(rows: Acknowledgements, owed: Owed, stamp: Stamp, raw: bytes, code: str) -> None:
+    """An application ACK of a message that was refused, to be sent on its channel."""
+    await rows.owe(owed, Built(code, stamp.control_id, raw), time.time())

@@ -57,6 +57,24 @@ REUSED_CONTROL_ID = Reason(
     "MSH-10 (message control id) came before with another message",
     "the sender must give every message a control id of its own; control_id_reuse: accept takes such messages as new",
 )
+SEQUENCE_NUMBER = Reason(
+    "sequence-number",
+    "sender",
+    "AE",
+    "CE",
+    "207",
+    "MSH-13 (sequence number) is not the number expected next",
+    "MSA-4 of the answer has the number expected; the sender goes on from there, or resynchronises with -1",
+)
+INCOMPLETE = Reason(
+    "incomplete",
+    "sender",
+    "AE",
+    "CE",
+    "100",
+    "other parts of the message (MSH-14, DSC) did not come in time",
+    "have the sender send the missing part: the message is then joined by itself; or see fragment_timeout",
+)
 REQUIRED_FIELD_MISSING = Reason(
     "required-field-missing",
     "sender",
@@ -290,6 +308,8 @@ CATALOGUE = _catalogue(
     UNPARSABLE,
     NO_CONTROL_ID,
     REUSED_CONTROL_ID,
+    SEQUENCE_NUMBER,
+    INCOMPLETE,
     REQUIRED_FIELD_MISSING,
     DATA_TYPE_ERROR,
     TABLE_VALUE_NOT_FOUND,

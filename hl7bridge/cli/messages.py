@@ -22,6 +22,7 @@ from hl7bridge.cli.terminal import moment, plain, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.hl7v2.header import read_header
+from hl7bridge.journal.acknowledgements import Acknowledgement, Acknowledgements
 from hl7bridge.journal.protocol import Entry, Filter, State, Step
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.sealing import open_keyring
@@ -138,7 +139,9 @@ def show(config: Config, message: str, raw: bool, patient: bool, lineage: bool, 
     --lineage is worked out anew from the message and the tables its sender has now; where these are not the version
     that made the bundle, a line on standard error says so.
     """
-    found, story, identifiers = run_with_journal(config, lambda journal: _looked_up(journal, message, raw, patient))
+    found, story, identifiers, owed = run_with_journal(
+        config, lambda journal: _looked_up(journal, message, raw, patient)
+    )
     if not found:
         raise ended_by(Hl7BridgeError("no message in the journal has this id or control id"))
     if len(found) > 1:
@@ -154,9 +157,11 @@ def show(config: Config, message: str, raw: bool, patient: bool, lineage: bool, 
         _print_lineage(config, entry, as_json)
     elif as_json:
         details: dict[str, Any] = _details(entry) | {"history": [_step(step) for step in story]}
+        details |= {"application_acks": [_owed(row) for row in owed]} if owed else {}
         click.echo(json.dumps(details | ({"patient_identifiers": identifiers} if patient else {})))
     else:
         _print_story(entry, story, identifiers if patient else None)
+        _print_owed(owed)
 
 
 async def _found(journal: SqliteJournal, wanted: Filter) -> list[Entry]:
@@ -166,21 +171,23 @@ async def _found(journal: SqliteJournal, wanted: Filter) -> list[Entry]:
 
 async def _looked_up(
     journal: SqliteJournal, key: str, raw: bool, patient: bool
-) -> tuple[list[Entry], Sequence[Step], list[str]]:
-    """The messages under this key; of a single one also its history and, if asked for and audited, its identifiers."""
+) -> tuple[list[Entry], Sequence[Step], list[str], Sequence[Acknowledgement]]:
+    """The messages under this key; of a single one also its history, its identifiers, if asked for and audited, and the
+    application ACKs owed for it."""
     entry = await journal.get(key)
     if entry is None:
         found = await _found(journal, Filter(control_id=key, newest_first=True, limit=LISTED))
         if len(found) != 1:
-            return found, (), []
+            return found, (), [], ()
         entry = await journal.get(found[0].id)
     if entry is None:  # removed by retention between the two looks
-        return [], (), []
+        return [], (), [], ()
     for asked, action in ((raw, "show message"), (patient, "show patient identifiers")):
         if asked:
             await journal.audit(operator_name(), action, entry.id)
     identifiers = patient_identifiers(entry.raw) if patient else []
-    return [entry], await journal.history(entry.id), identifiers
+    owed = await Acknowledgements(journal).of(entry.id)
+    return [entry], await journal.history(entry.id), identifiers, owed
 
 
 def patient_identifiers(raw: bytes) -> list[str]:
@@ -248,6 +255,32 @@ def _print_story(entry: Entry, story: Sequence[Step], identifiers: list[str] | N
             (f"  {moment(step.at)}", step.state.value, f"attempt {step.attempts}", "; ".join(filter(None, words)))
         )
     click.echo(table(rows))
+
+
+def _print_owed(owed: Sequence[Acknowledgement]) -> None:
+    """Application ACKs as exchanges of their own: to whom, which, and whether it was taken."""
+    if not owed:
+        return
+    click.echo("\napplication ACK:")
+    rows = []
+    for row in owed:
+        facts = _owed(row)
+        attempts = f"attempt {row.attempts}"
+        rows.append((f"  {facts['at']}", row.state, row.code or "-", plain(row.channel), attempts, plain(row.detail)))
+    click.echo(table(rows))
+
+
+def _owed(row: Acknowledgement) -> dict[str, Any]:
+    return {
+        "at": moment(row.at),
+        "state": row.state,
+        "code": row.code,
+        "control_id": row.control_id,
+        "channel": row.channel,
+        "attempts": row.attempts,
+        "next_attempt": moment(row.next_attempt) if row.state == "due" else None,
+        "detail": row.detail,
+    }
 
 
 def _summary(entry: Entry) -> dict[str, Any]:

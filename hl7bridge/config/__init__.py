@@ -7,6 +7,7 @@ line, key, reason. Secrets are references (`file:/run/secrets/x`, `env:NAME`), r
 from hl7bridge.config.load import Settings, load, read
 from hl7bridge.config.model import (
     MEBIBYTE,
+    ApplicationAcks,
     Client,
     Config,
     Count,
@@ -30,6 +31,7 @@ from hl7bridge.config.secrets import is_reference, secret, with_headers
 
 __all__ = [
     "MEBIBYTE",
+    "ApplicationAcks",
     "Client",
     "Config",
     "Count",

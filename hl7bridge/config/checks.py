@@ -36,7 +36,7 @@ PROCESSING_IDS = ("P", "T", "D")  # table 0103
 def check(config: Config) -> list[Mistake]:
     """Every mistake between keys."""
     rules = (
-        *(_names, _ports, _tls, _addresses, _versions, _senders, _zones, _charsets, _folders),
+        *(_names, _ports, _tls, _addresses, _versions, _senders, _replies, _zones, _charsets, _folders),
         *(_endpoint, _credentials, _smart, _waits, _encryption),
     )
     return [mistake for rule in rules for mistake in rule(config)]
@@ -163,6 +163,18 @@ def _senders(config: Config) -> Iterator[Mistake]:
                 if _covers(other, sender):
                     yield path, f"never counts: senders.{before} matches all it matches, and comes before it"
                     break
+
+
+def _replies(config: Config) -> Iterator[Mistake]:
+    for path, channel in _by_sender(config, "application_acks"):
+        if not channel.host:
+            yield (*path, "host"), "who receives the application ACKs?"
+        if channel.port == 0:
+            yield (*path, "port"), "which port receives the application ACKs?"
+        if channel.tls is not None:
+            yield from _pair(channel.tls, (*path, "tls"))
+            if channel.tls.client != "none":
+                yield (*path, "tls", "client"), "is for listeners; here give certificate and key"
 
 
 def _covers(one: Sender, other: Sender) -> bool:

@@ -66,6 +66,28 @@ class ListenerTls(Tls):
     """A warning is logged this many days before a certificate, authority or revocation list ends."""
 
 
+class ApplicationAcks(Section):
+    """Where application ACKs go that are exchanges of their own: AA, AE or AR, once the message's fate is known."""
+
+    host: str = ""
+    """Who receives them: an MLLP listener on the sender's side."""
+    port: Port = 0
+    """Its port."""
+    tls: Tls | None = None
+    """TLS toward it: `ca` of its certificate, our `certificate` and `key`; unset means clear text."""
+    after: Literal["delivered", "translated"] = "delivered"
+    """When the fate is known: the endpoint took the message (or never will), or the tables lead to a bundle."""
+    accept_ack: Literal["AL", "NE"] = "AL"
+    """MSH-15 of the application ACK. AL: its receiver answers it, and without that answer it is sent again. NE: it is
+    sent once, and nobody can know whether it came."""
+    timeout: Seconds = 30.0
+    """Seconds to wait for that answer."""
+    give_up_after: Seconds = 86_400.0
+    """After this many seconds an application ACK is given up: logged, counted, shown by `messages show`. The pauses
+    between attempts and the circuit are those of `retry`."""
+
+
+NeAl = Literal["by-version", "same-connection", "separate"]
 OnStorageFailure = Literal["AE", "AR", "CE", "CR", "close"]
 
 
@@ -96,6 +118,14 @@ class Sender(Section):
     """As the listener's key of this name, for this sender."""
     control_id_reuse: Literal["accept", "refuse"] | None = None
     """As the listener's key of this name, for this sender."""
+    sequence_numbers: bool | None = None
+    """As the listener's key of this name, for this sender."""
+    fragments: Literal["join", "off"] | None = None
+    """As the listener's key of this name, for this sender."""
+    ne_al: NeAl | None = None
+    """As the listener's key of this name, for this sender."""
+    application_acks: ApplicationAcks | None = None
+    """As the listener's keys of this name, for this sender; all of them together."""
 
 
 class Listener(Section):
@@ -135,6 +165,18 @@ class Listener(Section):
     Choose what makes this sender send again."""
     control_id_reuse: Literal["accept", "refuse"] = "accept"
     """A control id (MSH-10) that came before with other bytes: a new message, counted; or refused with AE/CE 205."""
+    sequence_numbers: bool = False
+    """Senders number their messages in MSH-13 (HL7's sequence number protocol): one out of order is refused with AE/CE
+    and the number expected in MSA-4."""
+    fragments: Literal["join", "off"] = "join"
+    """Messages sent in parts (MSH-14, DSC): joined to one, or each taken as a message."""
+    fragment_timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """After this many seconds without its other parts, a part is a dead letter (`incomplete`)."""
+    ne_al: NeAl = "by-version"
+    """MSH-15 NE or empty with MSH-16 AL, ER or SU: the application ACK on the same connection, as before 2.9, or as an
+    exchange of its own, as from 2.9 on. `by-version` goes by MSH-12."""
+    application_acks: ApplicationAcks | None = None
+    """Where application ACKs of this port's messages go; unset: none are sent as exchanges of their own."""
     overlays: tuple[str, ...] = ()
     """Folders laid over the tables for this listener."""
     senders: tuple[Sender, ...] = ()

@@ -12,10 +12,14 @@ sender waiting):
     empty      empty      any       original mode: AA AE AR                      always
     AL ER SU   any        any       accept acknowledgement: CA CE CR             as MSH-15 says
     NE, empty  AL ER SU   to 2.8    as original mode, on the same connection     as MSH-16 says
-    NE         AL ER SU   2.9       none here: 2.9 gives it a channel of its own never
+    NE         AL ER SU   2.9       none here: `application`, an exchange of its never
+                                    own, is the answer from 2.9 on
     empty      AL ER SU   2.9       accept acknowledgement: CA CE CR             always: only NE asks for silence
     empty      NE         any       accept acknowledgement: CA CE CR             always: only NE asks for silence
     NE         NE, empty  any       none                                         never
+
+A sender may be bound to one side of the version rule (NeAl). `later` says which messages are owed an application
+acknowledgement as an exchange of its own: those that ask in MSH-16 and get accept acknowledgements, or none, here.
 
 An acknowledgement (ACK, MCF) gets no answer, whatever it asks for. A response that carries data (ORR, RSP: it holds an
 MSA too) gets none in original mode, where it ends the exchange, and the accept acknowledgement it asks for in MSH-15.
@@ -35,6 +39,7 @@ from hl7bridge.hl7v2.header import Header
 from hl7bridge.reasons import Reason
 
 Condition = Literal["AL", "NE", "ER", "SU"]
+NeAl = Literal["by-version", "same-connection", "separate"]  # where MSH-15 NE or empty leads a MSH-16 that asks
 
 ASKED: Final = ("AL", "ER", "SU")
 ACKNOWLEDGEMENTS: Final = ("ACK", "MCF")  # the types that are nothing but an answer
@@ -77,22 +82,37 @@ class Stamp:
     control_id: str = field(repr=False)
 
 
-def mode(header: Header) -> Mode:
+def mode(header: Header, ne_al: NeAl = "by-version") -> Mode:
     """See the table in the module's text."""
-    return _mode(header.accept_ack, header.application_ack, header.version)
+    return _mode(header.accept_ack, header.application_ack, header.version, ne_al)
 
 
 @lru_cache(maxsize=256)
-def _mode(accept_ack: str, application_ack: str, version: str) -> Mode:
+def _mode(accept_ack: str, application_ack: str, version: str, ne_al: NeAl) -> Mode:
     accept, application = _word(accept_ack), _word(application_ack)
     if not accept and not application:
         return Mode(False, "AL")
     if accept in ASKED:
         return Mode(True, accept)
-    on_this_connection = version_of(version) < SEPARATE_CHANNEL
+    on_this_connection = ne_al == "same-connection" or (
+        ne_al == "by-version" and version_of(version) < SEPARATE_CHANNEL
+    )
     if application in ASKED and on_this_connection:
         return Mode(False, application)
     return Mode(True, "NE" if accept == "NE" else "AL")
+
+
+def later(header: Header, ne_al: NeAl = "by-version") -> Condition | Literal[""]:
+    """On which condition an application acknowledgement is owed as an exchange of its own; "": none is."""
+    asked = _word(header.application_ack)
+    if asked not in ASKED or is_acknowledgement(header) or not mode(header, ne_al).enhanced:
+        return ""
+    return asked
+
+
+def wanted(condition: str, positive: bool) -> bool:
+    """Is an answer on this condition (AL, ER, SU, NE) sent?"""
+    return condition == "AL" or condition == ("SU" if positive else "ER")
 
 
 def is_acknowledgement(header: Header) -> bool:
@@ -102,9 +122,11 @@ def is_acknowledgement(header: Header) -> bool:
     return header.is_ack and header.accept_ack not in ASKED
 
 
-def ack_code(header: Header | None, reason: Reason | None, instead: str | None = None) -> str:
+def ack_code(
+    header: Header | None, reason: Reason | None, instead: str | None = None, ne_al: NeAl = "by-version"
+) -> str:
     """MSA-1 for this message: `reason` None is acceptance. `instead`: AE, AR, CE or CR, said in the message's mode."""
-    enhanced = header is not None and mode(header).enhanced
+    enhanced = header is not None and mode(header, ne_al).enhanced
     if reason is None:
         return "CA" if enhanced else "AA"
     if instead is not None:
@@ -112,23 +134,41 @@ def ack_code(header: Header | None, reason: Reason | None, instead: str | None =
     return reason.enhanced if enhanced else reason.original
 
 
-def due(header: Header | None, positive: bool) -> bool:
+def due(header: Header | None, positive: bool, ne_al: NeAl = "by-version") -> bool:
     """Is an answer sent? What cannot be read asks for none, and gets one."""
     if header is None:
         return True
     if is_acknowledgement(header):
         return False
-    condition = mode(header).condition
-    return condition == "AL" or condition == ("SU" if positive else "ER")
+    return wanted(mode(header, ne_al).condition, positive)
 
 
-def accept(header: Header, stamp: Stamp) -> bytes | None:
-    """The positive answer, or None when the sender asked for none."""
-    if not due(header, positive=True):
+def accept(header: Header, stamp: Stamp, ne_al: NeAl = "by-version", expected: int | None = None) -> bytes | None:
+    """The positive answer, or None when the sender asked for none. expected: MSA-4, a sequence number."""
+    if not due(header, positive=True, ne_al=ne_al):
         return None
-    sign = header.separators.field.encode("latin-1")
-    msa = sign.join((b"MSA", ack_code(header, None).encode(), header.control_id))
-    return _message(_msh(header, stamp), msa)
+    return _positive(header, ack_code(header, None, ne_al=ne_al), _msh(header, stamp), expected)
+
+
+def application(
+    header: Header, reason: Reason | None, stamp: Stamp, accept_ack: str, location: str | None = None, detail: str = ""
+) -> bytes:
+    """The application acknowledgement as an exchange of its own (v2.9.1 section 2.9.3.3): a new message.
+
+    It has its own MSH-10, asks for its own accept acknowledgement in MSH-15 and for none of itself in MSH-16.
+    reason None: AA; else AE or AR. location, detail: as in `reject`.
+    """
+    msh = _msh(header, stamp, (accept_ack.encode("ascii"), b"NE"))
+    if reason is None:
+        return _positive(header, "AA", msh)
+    return _negative(header, reason.original, reason, msh, location, detail)
+
+
+def _positive(header: Header, code: str, msh: bytes, expected: int | None = None) -> bytes:
+    msa = [b"MSA", code.encode(), header.control_id]
+    if expected is not None:
+        msa += [b"", str(expected).encode()]
+    return _message(msh, header.separators.field.encode("latin-1").join(msa))
 
 
 def reject(
@@ -138,17 +178,31 @@ def reject(
     location: str | None = None,
     detail: str = "",
     instead: str | None = None,
+    ne_al: NeAl = "by-version",
+    expected: int | None = None,
 ) -> bytes | None:
     """The negative answer, or None when the sender asked for none. `header` None: the block could not be read.
 
     location: ERL, `PID^1^3`; detail: what is wrong, without a value of the message (default: the reason's sentence);
-    instead: another code than the reason's, as `ack_code` has it.
+    instead: another code than the reason's, as `ack_code` has it; expected: MSA-4, a sequence number.
     """
-    if not due(header, positive=False):
+    if not due(header, positive=False, ne_al=ne_al):
         return None
-    code = ack_code(header, reason, instead)
+    code = ack_code(header, reason, instead, ne_al)
     if header is not None and header.holds_block_marks:
         header = None  # repeated, they would end the answer in its middle
+    return _negative(header, code, reason, _msh(header, stamp), location, detail, expected)
+
+
+def _negative(
+    header: Header | None,
+    code: str,
+    reason: Reason,
+    msh: bytes,
+    location: str | None,
+    detail: str,
+    expected: int | None = None,
+) -> bytes:
     separators = header.separators if header else DEFAULT
     sign = separators.field
     text = detail or reason.sentence
@@ -161,10 +215,12 @@ def reject(
     else:
         msa = ["MSA", code, _fit(text, separators, MSA3_LENGTH)]
         err = ["ERR", _old_location(location, named, separators)]
+    if expected is not None:
+        msa += [""] * (3 - len(msa)) + [str(expected)]
     # MSA-2 goes in as bytes: it may be in any character set
     parts = [part.encode("latin-1") for part in msa]
     parts.insert(2, header.control_id if header else b"")
-    return _message(_msh(header, stamp), sign.encode("latin-1").join(parts), sign.join(err).encode("latin-1"))
+    return _message(msh, sign.encode("latin-1").join(parts), sign.join(err).encode("latin-1"))
 
 
 def batch(answers: Sequence[bytes], envelope: bytes, separators: Separators, stamp: Stamp, comment: str = "") -> bytes:
@@ -205,7 +261,8 @@ def _word(value: str) -> Condition | Literal[""]:
     return "SU" if value == "SU" else "AL"
 
 
-def _msh(header: Header | None, stamp: Stamp) -> bytes:
+def _msh(header: Header | None, stamp: Stamp, asks: tuple[bytes, bytes] | None = None) -> bytes:
+    """asks: MSH-15 and MSH-16, which an accept acknowledgement does not value."""
     own = stamp.control_id.encode("ascii")
     if header is None:
         return b"|".join((b"MSH", b"^~\\&", b"", b"", b"", b"", _when(stamp), b"", b"ACK", own, b"P", DEFAULT_VERSION))
@@ -223,8 +280,11 @@ def _msh(header: Header | None, stamp: Stamp) -> bytes:
         header.field(11) or b"P",
         header.field(12) or DEFAULT_VERSION,
     ]
-    if header.field(18) and not all(map(bytes.isascii, (*fields, header.control_id))):
-        fields += [b"", b"", b"", b"", b"", header.field(18)]
+    charset = header.field(18) if not all(map(bytes.isascii, (*fields, header.control_id))) else b""
+    if asks or charset:
+        fields += [b"", b"", *(asks or (b"", b""))]
+    if charset:
+        fields += [b"", charset]
     return header.separators.field.encode("latin-1").join(fields)
 
 

@@ -67,6 +67,11 @@ class Header:
         return self._fields[number] if number < len(self._fields) else b""
 
     @property
+    def segment(self) -> bytes:
+        """MSH as it was sent, without its end."""
+        return self.field(1).join((self._fields[0], *self._fields[2:]))
+
+    @property
     def raw_separators(self) -> bytes:
         """MSH-1 and MSH-2 as sent: what an answer's own MSH may start with."""
         return self.field(1) + self.field(2)

@@ -3,7 +3,8 @@
 What holds: text is decoded once (charset.py), split into segments once, a segment into fields when one is asked for.
 Fields stay raw text until `Message.text` resolves escapes. `""` (HL7's null: delete what you have) stays `""` and is
 never the same as an empty field. A line that does not begin like a segment continues the field before it, joined by a
-line feed: free text with raw line breaks is common, and must neither be lost nor become a segment of its own.
+line feed: free text with raw line breaks is common, and must neither be lost nor become a segment of its own. An ADD
+segment continues the segment before it (continuation.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.charset import decode
+from hl7bridge.hl7v2.continuation import unfolded
 from hl7bridge.hl7v2.escape import Separators, unescape
 from hl7bridge.hl7v2.header import Header, read_header
 from hl7bridge.hl7v2.segment_ids import SEGMENT_IDS
@@ -168,7 +170,10 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
     separators = header.separators
     segments: list[Segment] = []
     seen: dict[str, int] = {}
-    for position, line in enumerate(_lines(text, separators.field), 1):
+    lines = _lines(text, separators.field)
+    if "ADD" in text:
+        lines = unfolded(lines, separators.field)
+    for position, line in enumerate(lines, 1):
         segment_id = line[:3].upper()
         occurrence = seen[segment_id] = seen.get(segment_id, 0) + 1
         segments.append(Segment(segment_id, line, separators, position, occurrence))

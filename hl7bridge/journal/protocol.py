@@ -37,14 +37,50 @@ class ControlIdReused(JournalRefusal):
     """The sender's control id is that of another message, and it may not be (Terms.refuse_reuse)."""
 
 
+class OutOfSequence(JournalRefusal):
+    """The message's sequence number is not the one its link expects next."""
+
+    def __init__(self, expected: int) -> None:
+        super().__init__("the sequence number is not the one expected")
+        self.expected = expected
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A part of a message: `pointer` (MSH-14) names the part before it, `continues` (DSC-1) the one behind; "": none.
+
+    `until`: seconds since the epoch; a part that is still alone then is looked at by the worker.
+    """
+
+    pointer: str = field(repr=False)
+    continues: str = field(repr=False)
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An application acknowledgement that the message's fate will decide. `header`: its MSH segment."""
+
+    channel: str
+    condition: str  # MSH-16: AL, ER, SU
+    after: str  # delivered or translated
+    header: bytes = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What some messages ask of their commit besides being stored: held, and changed, in the same transaction.
 
     refuse_reuse: not taken when the sender's control id came before with other bytes (ControlIdReused).
+    link, sequence_number: taken when the number is the one the link expects (OutOfSequence).
+    owed: the application acknowledgement its sender waits for. fragment: stored as WAITING for its other parts.
     """
 
     refuse_reuse: bool = False
+    link: str = ""
+    sequence_number: int = 0
+    owed: Owed | None = None
+    fragment: Fragment | None = None
 
 
 @dataclass(frozen=True, slots=True)

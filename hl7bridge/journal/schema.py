@@ -144,8 +144,48 @@ _VERSION_3 = (
     "CREATE TABLE lineages (seq INTEGER PRIMARY KEY, mapping_version TEXT NOT NULL, document BLOB NOT NULL)",
 )
 
+_VERSION_4 = (  # what a sender is owed or bound to beyond its message: see terms.py
+    """CREATE TABLE acknowledgements (
+        number INTEGER PRIMARY KEY,
+        seq INTEGER,
+        channel NOT NULL,
+        condition TEXT NOT NULL,
+        after TEXT NOT NULL,
+        header BLOB NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('awaited', 'decided', 'due', 'sent', 'not-due', 'given-up')),
+        reason TEXT NOT NULL DEFAULT '',
+        code TEXT NOT NULL DEFAULT '',
+        control_id TEXT NOT NULL DEFAULT '',
+        raw BLOB NOT NULL DEFAULT x'',
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt REAL NOT NULL DEFAULT 0,
+        detail TEXT NOT NULL DEFAULT '',
+        at REAL NOT NULL,
+        due_at REAL NOT NULL DEFAULT 0
+    )""",
+    "CREATE INDEX acknowledgements_seq ON acknowledgements (seq)",
+    "CREATE INDEX acknowledgements_awaited ON acknowledgements (number)"
+    " WHERE state = 'awaited' AND after = 'translated'",
+    "CREATE INDEX acknowledgements_decided ON acknowledgements (number) WHERE state = 'decided'",
+    "CREATE INDEX acknowledgements_due ON acknowledgements (channel, next_attempt) WHERE state = 'due'",
+    "CREATE INDEX acknowledgements_settled ON acknowledgements (at) WHERE state IN ('sent', 'not-due', 'given-up')",
+    # the fate of a message and what follows from it for its sender are one transaction, whoever changes the state
+    """CREATE TRIGGER acknowledgement_is_decided AFTER UPDATE OF state ON messages
+        WHEN new.state IN ('delivered', 'dead')
+        BEGIN
+            UPDATE acknowledgements SET state = 'decided', reason = new.reason
+            WHERE seq = new.seq AND state = 'awaited';
+        END""",
+    "CREATE TABLE sequences (link NOT NULL PRIMARY KEY, expected INTEGER NOT NULL, at REAL NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE fragments (
+        seq INTEGER PRIMARY KEY,
+        pointer NOT NULL,
+        continues NOT NULL
+    )""",
+)
+
 # in order; step n leads from version n to n + 1
-MIGRATIONS: tuple[tuple[Statement, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
+MIGRATIONS: tuple[tuple[Statement, ...], ...] = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 CURRENT = len(MIGRATIONS)
 
 

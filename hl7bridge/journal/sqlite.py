@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit as auditing
@@ -27,6 +27,8 @@ from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter,
 from hl7bridge.journal.rows import id_bytes
 from hl7bridge.journal.writer import OnCommit, Settings, Writer
 from hl7bridge.sealing import Keyring, is_sealed
+
+Answer = TypeVar("Answer")
 
 DAY = 86_400.0
 REMOVED_AT_ONCE = 200  # messages removed in one transaction: senders wait no longer than that takes
@@ -185,6 +187,14 @@ class SqliteJournal:
     async def audited(self, after: int = 0, limit: int = 1000) -> list[auditing.AuditEntry]:
         """Entries of the audit with a number greater than `after`, in order."""
         return await self._readers.run(partial(auditing.read, after=after, limit=limit))
+
+    async def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """The answer of a reading connection, for the journal's further tables (acknowledgements, fragments)."""
+        return await self._readers.run(work)
+
+    async def write(self, task: transaction.Task) -> Any:
+        """The outcome of a task in a transaction, which stands when this returns."""
+        return await self._writer.submit(task)
 
     async def close(self) -> None:
         """Commit what is queued, close, free the lock. Harmless the second time."""

@@ -13,6 +13,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -134,30 +135,30 @@ def write(round_: Round, works: Sequence[Work]) -> list[Any]:
     outcomes: list[Any] = [None] * len(works)
     appends = [(index, work) for index, work in enumerate(works) if type(work) is Received]
     if appends:
-        _append(round_, appends, outcomes)
+        append(round_, appends, outcomes)
     changes: list[tuple[int, Change]] = []
     for index, work in enumerate(works):
         if isinstance(work, Change):
             changes.append((index, work))
         elif not isinstance(work, Received):
-            _apply(round_, changes, outcomes)  # in the order in which they were asked for
+            apply(round_, changes, outcomes)  # in the order in which they were asked for
             changes = []
             try:
                 outcomes[index] = work(round_)
             except Hl7BridgeError as error:
                 outcomes[index] = error
-    _apply(round_, changes, outcomes)
+    apply(round_, changes, outcomes)
     round_.tally.write(round_.connection, round_.now)
     return outcomes
 
 
-def _append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[Any]) -> None:
+def append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[Any]) -> None:
     if round_.room < len(appends):
         appends = _admitted(round_, appends, outcomes)
         if not appends:
             return
     if any(message.terms is not None for _, message in appends):
-        appends = terms.admitted(round_.connection, appends, outcomes, lambda _, message: _duplicate(round_, message))
+        appends = terms.admitted(round_, appends, outcomes, partial(_duplicate, round_))
         if not appends:
             return
     connection, tally = round_.connection, round_.tally
@@ -185,11 +186,19 @@ def _append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[A
     for seq, (_, message) in zip(seqs, arrivals, strict=True):
         if message.state is not State.RECEIVED:  # parked on arrival: the story has a second step
             _step(round_, seq, 1, message.received_at, message.state.value, 0, message.reason, message.detail)
+        if message.terms is not None:
+            terms.stored(round_, seq, message)
     reused = {seq for (seq,) in connection.execute(_REUSED_AMONG, (first, last))}
     for place, (index, message) in enumerate(appends):
         seq = first + place
         if stored is None or seq in stored:
             outcomes[index] = Appended(id_text(rows[place][1]), message.ack, False, seq in reused, seq)
+            if message.terms is not None and message.terms.fragment is not None:
+                until = message.terms.fragment.until
+                waits = Change(
+                    outcomes[index].id, State.WAITING, 0, until, "", terms.INCOMPLETE, at=message.received_at
+                )
+                apply(round_, [(index, waits)], outcomes)
         else:
             outcomes[index] = _duplicate(round_, message)
 
@@ -268,7 +277,7 @@ def _step_row(
     return (seq, step, at, state, attempts, reason, told, by, proof, seals.next)
 
 
-def _apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]) -> None:
+def apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any]) -> None:
     """All changes of a stretch in two statements; a message that changes twice sees its own earlier change."""
     present: dict[str, Present] = {}
     held: dict[tuple[str, float, int], bool] = {}  # what becomes of rows of waiting_lanes: the last word counts
@@ -346,7 +355,7 @@ def replay(round_: Round, id: str, raw: bytes | None, by: str) -> None:
 def remove(round_: Round, state: State, seqs: list[int]) -> int:
     """Remove messages of one state with everything about them. The caller chose them in this same transaction."""
     keys = [(seq,) for seq in seqs]
-    for table in ("payloads", "history", "edits", "lineages", "messages"):
+    for table in ("payloads", "history", "edits", "fragments", "lineages", "messages"):
         round_.connection.executemany(f"DELETE FROM {table} WHERE seq = ?", keys)
     for seq in seqs:
         round_.tally.seals.add(seq, receipts.REMOVED, receipts.removal(seq))

@@ -39,6 +39,7 @@ FIELDS: Mapping[str, str] = {
     "message_id": "our id of a message (uuid); `messages show` leads from it to the message",
     "type": "message type and trigger event, `other` when no table knows it",
     "ack_code": "AA AE AR CA CE CR",
+    "channel": "the configuration's name of a receiver of application ACKs",
     "reason": "code of the catalogue of reasons",
     "table": "name of a mapping table",
     "field": "position in a message, such as PID-5",

@@ -114,6 +114,17 @@ class Metrics:
             "receive_to_delivered_seconds", SLOW, "from the last byte of a message to the endpoint's yes", "listener"
         )
 
+        self.application_acks = self._counter(
+            "application_acks",
+            "application ACKs as exchanges of their own; outcome: sent, not-due (MSH-16), put-off, given-up",
+            "channel",
+            "code",
+            "outcome",
+        )
+        self.application_acks_unwanted = self._counter(
+            "application_acks_without_channel", "messages that ask for one where no channel is configured", "listener"
+        )
+
     def _stream(self) -> None:
         """What the network does."""
         self.connections = self._gauge("open_connections", "MLLP connections now", "listener")
@@ -160,6 +171,12 @@ class Metrics:
         self.oldest = self._gauge("oldest_undelivered_seconds", "age of the oldest of them; 0 when there is none")
         self.dead_letters = self._gauge("dead_letters", "messages that need a person")
         self.circuit = self._gauge("circuit_state", "0 closed, 1 half-open (a probe is out), 2 open: nothing is sent")
+        self.application_acks_pending = self._gauge(
+            "application_acks_pending", "application ACKs that are to be sent", "channel"
+        )
+        self.application_ack_circuit = self._gauge(
+            "application_ack_circuit_state", "as circuit_state, toward the receiver of application ACKs", "channel"
+        )
         self.commit_seconds = self._histogram("journal_commit_seconds", FAST, "one durable commit (many messages)")
         self.commit_changes = self._histogram(
             "journal_commit_changes", (1, 2, 4, 8, 16, 32, 64, 128, 256, 512), "changes that shared one commit"
@@ -240,6 +257,7 @@ _ALERTS = """
 | `hl7bridge_oldest_undelivered_seconds > 900` | deliveries do not keep up, or the endpoint is away |
 | `increase(hl7bridge_dead_total[1h]) > 0` | a message needs a person: `hl7bridge dlq list` |
 | `hl7bridge_circuit_state == 2` for 10 minutes | the endpoint is down; senders are still acknowledged |
+| `increase(hl7bridge_application_acks_total{outcome="given-up"}[1h]) > 0` | a sender is never told a message's fate |
 | `increase(hl7bridge_acknowledged_total{reason="storage-failed"}[5m]) > 0` | the disk fails: senders get AR/CE 207 |
 | `increase(hl7bridge_issues_total{issue="code-unmapped"}[1d]) > 0` | a code the tables do not know |
 | `hl7bridge_certificate_expiry_seconds < 604800` | a certificate or revocation list ends within a week |

@@ -143,6 +143,10 @@ class IntakeWatch(IntakeObserver):
     def impostor(self, listener: str, peer: Peer, sender: str) -> None:
         self._strangers.impostor(listener, peer, sender)
 
+    def without_channel(self, listener: str) -> None:
+        self._metrics.application_acks_unwanted(listener).inc()
+        self._log.debug("an application ACK is asked for, and there is no channel for it", listener=listener)
+
     def findings(self, listener: str, type: str, count: int) -> None:
         self._metrics.findings(listener, self._metrics.type(type)).inc(count)
 

@@ -19,6 +19,8 @@ FORBIDDEN = {"bridge": {"cli", "examine"}, "cli": {"intake", "joints"}}
 IO = {"asyncio", "socket", "pathlib", "time", "aiohttp", "sqlite3", "threading"}
 SANS_IO = [
     "admission",
+    "agreements",
+    "replies/judgement",
     "workbench/difference",
     "reasons",
     "errors",
