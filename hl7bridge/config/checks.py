@@ -117,7 +117,7 @@ def _addresses(config: Config) -> Iterator[Mistake]:
                 except ValueError:
                     yield (
                         path,
-                        f"'{text}' is no address and no network; they are like 10.20.0.7, 10.20.0.0/16, 2001:db8::/32",
+                        f"'{text}' is no address and no network; such are 10.20.0.7, 10.20.0.0/16, 2001:db8::/32",
                     )
                 else:
                     yield path, f"'{text}' is not the first address of its network; did you mean {meant}?"

@@ -53,7 +53,7 @@ _TOLD: Final = {
     Denial.REVOKED: "its certificate is revoked",
     Denial.REVOCATION_LIST: "the list in `tls.revoked` has run out, or is not of the certificate's authority",
     Denial.CERTIFICATE: "its certificate does not verify (too weak a key or signature, or malformed)",
-    Denial.NOT_LISTED: "no item of `tls.clients` fits its certificate",
+    Denial.NOT_LISTED: "no item of `tls.clients` fits its certificate (a common name counts only without other names)",
     Denial.VERSION: "it speaks only TLS versions below the listener's minimum",
     Denial.CIPHER: "it offers no cipher, curve or signature that is taken here",
     Denial.NOT_TLS: "it does not speak TLS",

@@ -107,6 +107,32 @@ ONE_MISTAKE = {
     "listeners: [{tls: {certificate: c, key: k, client: require}}]": (
         "f:1: listeners.0.tls.ca: client: require needs the authorities that are trusted"
     ),
+    "listeners: [{tls: {certificate: c, key: k, ca: a}}]": (
+        "f:1: listeners.0.tls.ca: is about clients' certificates, and none is asked for; set client: require, or want"
+    ),
+    "listeners: [{tls: {certificate: c, key: k, minimum: 1.1}}]": (
+        "f:1: listeners.0.tls.minimum: must be 1.2 or 1.3, not '1.1'"
+    ),
+    "listeners: [{tls: {certificate: c, key: k, ca: a, client: want, clients: [{senders: [EPIC]}]}}]": (
+        "f:1: listeners.0.tls.clients.0.name: name or fingerprint: one of them says which certificate is meant"
+    ),
+    "listeners: [{tls: {certificate: c, key: k, ca: a, client: want, clients: [{fingerprint: 'AB:CD'}]}}]": (
+        "f:1: listeners.0.tls.clients.0.fingerprint: must be a SHA-256, 64 hexadecimal digits; "
+        "`openssl x509 -in FILE -noout -fingerprint -sha256` prints it"
+    ),
+    "listeners: [{tls: {certificate: c, key: k, ca: a, client: want, clients: [{name: '*.example'}]}}]": (
+        "f:1: listeners.0.tls.clients.0.name: must be one whole name; there are no wildcards"
+    ),
+    "listeners: [{tls: {certificate: c, key: k, ca: a, client: want, clients: [{name: a, senders: ['A|B|C']}]}}]": (
+        'f:1: listeners.0.tls.clients.0.senders.0: must be MSH-3 and MSH-4 as "EPIC|LAKESIDE", "EPIC" or '
+        '"*|LAKESIDE", their first components'
+    ),
+    "listeners: [{allow: [10.0.0.5/8]}]": (
+        "f:1: listeners.0.allow.0: '10.0.0.5/8' is not the first address of its network; did you mean 10.0.0.0/8?"
+    ),
+    "listeners: [{allow: [epic.example]}]": (
+        "f:1: listeners.0.allow.0: 'epic.example' is no address and no network; such are 10.20.0.7, 10.20.0.0/16, 2001:db8::/32"
+    ),
     "listeners: [{overlays: [sites/none]}]": "f:1: listeners.0.overlays.0: there is no folder 'sites/none'",
     "listeners: [{senders: [{overlays: [x]}]}]": "f:1: listeners.0.senders.0.overlays.0: there is no folder 'x'",
     "listeners: [{senders: [{versions: [3.0]}]}]": (

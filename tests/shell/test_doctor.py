@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from click.testing import CliRunner
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "mllp"))
+from paper_authority import Authority
 
 from hl7bridge import examine as examining
 from hl7bridge.cli.main import cli
@@ -76,6 +80,24 @@ async def test_a_port_that_our_own_daemon_holds_is_ok(taken_port: int, monkeypat
 
 async def test_clear_text_on_every_interface_is_a_warning() -> None:
     assert (await findings(listeners=[{"port": 0}]))["listener default"].grade == "warn"
+
+
+async def test_tls_files_tell_their_end_and_who_may_read_the_key(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("localhost", ends=3)
+    os.chmod(key, 0o644)  # noqa: PTH101
+    tls = {"certificate": certificate, "key": key, "ca": authority.file, "client": "require", "minimum": "1.3"}
+    keys = {"listeners": [{"host": "127.0.0.1", "port": 0, "tls": tls | {"clients": [{"name": "epic"}]}}]}
+    told = [(one.grade, one.text) for one in await examine(config(**keys)) if one.subject == "listener default TLS"]
+    assert told == [
+        ("ok", "certificate and key fit, TLS 1.3, clients: require, 1 clients listed"),
+        ("warn", f"certificate {certificate} ends in 3 days"),
+        ("ok", f"ca {authority.file} ends in 365 days"),
+        ("warn", f"{key} can be read by others (mode 0644)"),
+    ]
+    authority.issue("localhost", begins=-9, ends=-1)
+    told = [(one.grade, one.text) for one in await examine(config(**keys)) if one.subject == "listener default TLS"]
+    assert ("FAIL", f"certificate {certificate} has ended") in told
 
 
 async def test_tls_files_that_are_not_there_fail() -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "mllp"))
+from paper_authority import Authority
 
 from hl7bridge.admission import events_of
 from hl7bridge.cli.torture import torture
@@ -226,3 +231,26 @@ def test_an_outcome_that_is_no_pass_says_what_was_sent_expected_and_came() -> No
     assert all(word in text for word in ("sent:", "expected:", "legitimate too:", "came:", "source:"))
     assert summary([outcome]) == "1 cases: 1 differ; 1.0 s"
     assert "65 cases" in announcement("h:1", load_of(CASES, SPEAKER), SPEAKER)
+
+
+async def test_over_tls_every_case_passes_or_does_not_apply(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("localhost")
+    client, secret = authority.issue("torturer")
+    tls = {"certificate": certificate, "key": key, "ca": authority.file, "client": "require"}
+    journal = await SqliteJournal.open(tmp_path / "journal", min_free_bytes=0)
+    listener = Listener.model_validate({"host": "127.0.0.1", "port": 0, "tls": tls})
+    intake = Intake(listener, journal, events_of([("ADT", "A01")]))
+    server = MllpServer(listener, intake.handle, intake.refuse)
+    await server.start()
+    flags = ["--tls", "--ca", authority.file, "--certificate", client, "--key", secret, "--json"]
+    only = ["--only", "framing", "--timeout", "5"]
+    try:
+        arguments = [f"localhost:{server.port}", *flags, *only]
+        result = await asyncio.to_thread(CliRunner().invoke, torture, arguments)
+    finally:
+        await server.drain(5)
+        await journal.close()
+    assert result.exit_code == 0, result.output[-2000:]
+    verdicts = [case["verdict"] for case in json.loads(result.stdout)["cases"]]
+    assert set(verdicts) <= {"pass", "not applicable"} and verdicts.count("pass") > 10, verdicts
