@@ -106,7 +106,12 @@ class Condition:
 
     def _token(self) -> Check:
         why = self._endpoint.why
-        return Check("token", not why, why or "the token endpoint gives tokens", informational=True)
+        return Check(
+            "token",
+            not why,
+            why or ("renewed as needed" if self._endpoint.asked else "not asked for yet"),
+            informational=True,
+        )
 
     def _circuit(self) -> str:
         return self._watch.circuit + (f": {self._watch.why}" if self._watch.why else "")

@@ -160,6 +160,7 @@ class EndpointWatch(EndpointObserver):
     def __init__(self, metrics: Metrics, log: Log) -> None:
         self._metrics, self._log = metrics, log
         self.why = ""  # why there is no token; empty while there is one, or none is wanted
+        self.asked = False  # was there a token before?
         self.endings: dict[str, tuple[Ending, ...]] = {}  # of the TLS files in use
         self.unfit: dict[str, str] = {}  # why changed ones are not
 
@@ -167,7 +168,7 @@ class EndpointWatch(EndpointObserver):
         self._metrics.tokens("ok").inc()
         tell = self._log.info if self.why else self._log.debug
         tell("token of the endpoint renewed", seconds=lasts)
-        self.why = ""
+        self.why, self.asked = "", True
 
     def no_token(self, why: str) -> None:
         self._metrics.tokens("failed").inc()

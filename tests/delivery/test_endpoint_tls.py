@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from scripted_server import CREATED, SHIPMENT, ScriptedServer, opened, serving
 
-from hl7bridge.config import Tls
+from hl7bridge.config import Tls, secret
+from hl7bridge.delivery.assertion import new_key
 from hl7bridge.delivery.endpoint import EndpointObserver, HttpEndpoint
 from hl7bridge.delivery.outcome import Blame, Delivered, Outcome, RetryAt
 from hl7bridge.delivery.tls import LOOK, Contexts
@@ -269,6 +270,28 @@ async def test_an_authority_rotated_on_disk_is_trusted_without_a_restart(authori
         authority.file.write_bytes(authority.file.read_bytes() + successor.file.read_bytes())
         clock.now += LOOK + 0.1
         assert await endpoint.deliver(SHIPMENT) == Delivered(200)
+
+
+async def test_a_token_endpoint_of_another_authority_is_trusted_by_its_own_and_shown_our_certificate(
+    authority: Authority, tmp_path: Path
+) -> None:
+    theirs, key = Authority(tmp_path, "tokens"), tmp_path / "smart.pem"
+    key.write_bytes(new_key("ec"))
+    ours = authority.issue("bridge.example", client=True)
+    mutual = {"ca": str(authority.file), "certificate": str(ours.certificate), "key": str(ours.key)}
+    to_fhir, to_tokens = server_side(authority.issue("localhost"), authority), server_side(theirs.issue("localhost"))
+    async with serving(to_fhir) as server, serving(to_tokens) as tokens:
+        names = shown_by(server)
+        tokens.plays = [lambda _: web.json_response({"access_token": "t", "token_type": "bearer", "expires_in": 300})]
+        smart: dict[str, object] = {"client_id": "c", "keys": [f"file:{key}"], "token_url": f"{tokens.url}/token"}
+        async with opened(server.url, secret, tls=mutual, smart=smart) as endpoint:
+            outcome = await endpoint.deliver(SHIPMENT)
+        assert isinstance(outcome, RetryAt) and outcome.why.startswith("no token (token endpoint: TLS failed")
+        assert server.requests == []
+        async with opened(server.url, secret, tls=mutual, smart=smart | {"tls": {"ca": str(theirs.file)}}) as endpoint:
+            assert await endpoint.deliver(SHIPMENT) == Delivered(200)
+        assert names == ["bridge.example"]
+        assert server.requests[0][2]["Authorization"] == "Bearer t"
 
 
 def test_files_are_looked_at_now_and_then_and_not_for_every_bundle(
