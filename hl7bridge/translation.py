@@ -126,17 +126,43 @@ def translate_message(
     message: Message, mappings: Mappings, zone: tzinfo | None = None, charset_fallback: str | None = None
 ) -> Translation:
     """The same for a message that is parsed already."""
-    translator = _Translator(message, mappings, zone)
-    bundle = translator.bundle()
+    raw = message.raw
+    built = build(message, mappings, zone)
+    del message  # goes before the bytes are made: a large one stands in memory but once
     return Translation(
-        bundle=to_bytes(bundle),
-        entries=len(bundle["entry"]),
-        table=translator.plan.name,
+        bundle=to_bytes(built.bundle),
+        entries=len(built.bundle["entry"]),
+        table=built.table,
         mapping_version=mappings.version,
-        issues=dict(translator.run.issues),
-        deletes=tuple(f"{gone.resource.type}.{gone.path}" for gone in translator.run.deletes if gone.path),
-        _again=(message.raw, mappings, zone, charset_fallback),
+        issues=built.issues,
+        deletes=built.deletes,
+        _again=(raw, mappings, zone, charset_fallback),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A translation before it is written: as Translation, but for the bundle, which is a dictionary still.
+
+    A decimal in it is a resource.Number, which is its digits.
+    """
+
+    bundle: Body = field(repr=False)
+    table: str
+    issues: Mapping[Issue, int]
+    deletes: tuple[str, ...]
+
+
+def build(message: Message, mappings: Mappings, zone: tzinfo | None = None) -> Built:
+    """Translates and checks; for who wants to look at the bundle rather than send it. Raises as `translate` does."""
+    translator = _Translator(message, mappings, zone)
+    run = translator.run
+    try:
+        bundle = translator.bundle()
+    finally:
+        run.dissolve()
+    deletes = tuple(f"{gone.resource.type}.{gone.path}" for gone in run.deletes if gone.path)
+    return Built(bundle, translator.plan.name, dict(run.issues), deletes)
 
 
 class _Translator:

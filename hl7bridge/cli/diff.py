@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -24,11 +24,12 @@ from hl7bridge.cli.terminal import Progress, plain, table
 from hl7bridge.cli.translate import CHARSET, ZONE, zone_of
 from hl7bridge.errors import EXIT_FAILED, MessageError
 from hl7bridge.hl7v2.message import Message, parse
+from hl7bridge.lineage import Line
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.reach import Touched
 from hl7bridge.mapping.runtime import Issue
 from hl7bridge.mapping.schema import TableSet
-from hl7bridge.translation import Translation, translate_message
+from hl7bridge.translation import Built, build, explain
 from hl7bridge.workbench.difference import Difference, differences
 from hl7bridge.workbench.revisions import Revision, find
 from hl7bridge.workbench.traffic import work
@@ -123,10 +124,10 @@ class Comparison:
         if self.touched is not None and not self.touched(message):
             result.skipped += 1
             return
-        old, new = (self._translated(message, mappings) for mappings in (self._old, self._new))
+        old, new = (self._built(message, mappings) for mappings in (self._old, self._new))
         control_id = plain(message.text(message.header.control_id.decode("utf-8", "replace")))
-        if isinstance(old, Translation) and isinstance(new, Translation):
-            self._both(old, new, control_id, result)
+        if isinstance(old, Built) and isinstance(new, Built):
+            self._both(message, old, new, control_id, result)
             return
         before, after = (one.reason.code if isinstance(one, MessageError) else "" for one in (old, new))
         if before == after:
@@ -137,13 +138,13 @@ class Comparison:
         group = (kind, f"{before} -> {after}" if before and after else before or after)
         result.outcomes.setdefault(group, Found()).add(Found(1, 1, [control_id]))
 
-    def _translated(self, message: Message, mappings: Mappings) -> Translation | MessageError:
+    def _built(self, message: Message, mappings: Mappings) -> Built | MessageError:
         try:
-            return translate_message(message, mappings, self._zone, self._charset)
+            return build(message, mappings, self._zone)
         except MessageError as error:
             return error
 
-    def _both(self, old: Translation, new: Translation, control_id: str, result: Result) -> None:
+    def _both(self, message: Message, old: Built, new: Built, control_id: str, result: Result) -> None:
         found = differences(old.bundle, new.bundle)
         changed = dict(new.issues) != dict(old.issues)
         if changed:
@@ -155,6 +156,7 @@ class Comparison:
             return
         result.differ += 1
         here: dict[Group, Found] = {}
+        lines: dict[int, Sequence[Line]] = {}
         for difference in found:
             group: Group = (difference.kind, difference.path)
             one = here.setdefault(group, Found(1, 0, [control_id]))
@@ -163,15 +165,17 @@ class Comparison:
                 one.values.append((_shown(difference.old), _shown(difference.new)))
             if one.times == 1 and self._traced[group] < TRACED:
                 self._traced[group] += 1
-                row = _row(difference, old if difference.kind == "removed" else new)
+                mappings = self._old if difference.kind == "removed" else self._new
+                if id(mappings) not in lines:
+                    lines[id(mappings)] = explain(message, mappings, self._zone).elements
+                row = _row(difference, lines[id(mappings)])
                 one.rows.update({row: None} if row else {})
         for group, one in here.items():
             result.groups.setdefault(group, Found()).add(one)
 
 
-def _row(difference: Difference, translation: Translation) -> str:
+def _row(difference: Difference, lines: Sequence[Line]) -> str:
     """The row that wrote it: the one of the element itself, else the first below it, else the nearest above."""
-    lines = translation.lineage
     at = difference.at
     exact = [line for line in lines if line.path == at]
     below = [line for line in lines if line.path.startswith((f"{at}.", f"{at}["))]

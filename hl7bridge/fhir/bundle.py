@@ -26,7 +26,7 @@ from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import Patch, erase, name_parts
 from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
 
-NESTED = (dict, list)  # made once: `dict | list` would be made for every element
+NESTED: frozenset[object] = frozenset((dict, list))
 
 
 class Layout:
@@ -52,8 +52,8 @@ class Layout:
             self._by_owner.setdefault(id(reference.owner), []).append(reference)
         self.targets: dict[int, Resource] = {}
         self._resolve(references)
-        self._identities = Identities(rules, self.targets, message_key)
-        self._holders: dict[int, list[Body]] = {}  # the references in each resource
+        self._holders: dict[int, list[tuple[str, Body]]] = {}  # each resource's references, with the element's name
+        self._identities = Identities(rules, self.targets, self._holders, message_key)
         self.positions: dict[str, int] = {}  # the segment each entry was made from, by fullUrl
         self.copies: dict[int, int] = {}  # id() of a written body -> of the one it was built as, for lineage
         self.moves: dict[tuple[int, str | int], tuple[int, str | int]] = {}  # elements completed from another mention
@@ -61,7 +61,7 @@ class Layout:
     def _resolve(self, references: Sequence[Reference]) -> None:
         """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
         for reference in references:
-            to = self._collapsed(reference.to)
+            to = reference.to if reference.to.has_content else self._collapsed(reference.to)
             if to.write != "delete" and alive(to, self._by_owner):
                 self.targets[id(reference.holder)] = to
 
@@ -93,10 +93,10 @@ class Layout:
         for erasure in resource.erased:
             if erasure.said:
                 erase(resource.body, erasure)
-        prune(resource.body, self.targets, self._by_owner.get(id(resource), ()))
-        holders = self._holders[id(resource)] = []
-        collect(resource.body, self.targets, holders)
-        for holder in holders:
+        references = self._by_owner.get(id(resource), ())
+        prune(resource.body, self.targets, references)
+        holders = self._holders[id(resource)] = find(resource.body, self.targets, references)
+        for _, holder in holders:
             self._reach(self.targets[id(holder)], ordered)
 
     def _distinct(self, resources: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
@@ -143,7 +143,7 @@ class Layout:
             if name not in held.body:
                 held.body[name] = part
                 self.moves[id(held.body), name] = (id(other.body), name)
-                collect([part], self.targets, self._holders[id(held)])
+                collect(name, [part], self.targets, self._holders[id(held)])
             elif self._identities.plain(held.body[name]) != self._identities.plain(part):
                 self._merged(held.type)
 
@@ -162,7 +162,7 @@ class Layout:
             self._name_parts(resource)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
-            for holder in self._holders[id(resource)]:
+            for _, holder in self._holders[id(resource)]:
                 holder["reference"] = self.targets[id(holder)].full_url
             if self._conversion is not None:
                 body = self._converted(self._conversion, resource, body)
@@ -263,39 +263,61 @@ def _delete(type: str, identifier: Identifier) -> Body:
 
 def in_order(resource: Resource, model: Model) -> Body:
     """The body with its elements in the specification's order, so that people find them where they expect them."""
-    order = model.positions(resource.type)
-    last = len(order)
-    names = sorted(resource.body, key=lambda name: order.get(name, last))
-    return {"resourceType": resource.type, **{name: resource.body[name] for name in names}}
+    body: Body = {"resourceType": resource.type}
+    for name in model.in_order(resource.type, tuple(resource.body)):
+        body[name] = resource.body[name]
+    return body
 
 
-def collect(value: Any, targets: Mapping[int, Resource], into: list[Body]) -> None:
-    """All Reference elements below whose target is known."""
-    if isinstance(value, dict):
+def find(body: Body, targets: Mapping[int, Resource], references: Sequence[Reference]) -> list[tuple[str, Body]]:
+    """The Reference elements of a body whose target is known, in order, each with the name of the body's element.
+
+    references: all that were ever made in this body. Most stand right below it; only where one does not, all is looked
+    through.
+    """
+    found: list[tuple[str, Body]] = []
+    if not references:
+        return found
+    wanted = {id(reference.holder) for reference in references}
+    for name, part in body.items():
+        for each in part if part.__class__ is list else (part,):
+            if id(each) in wanted and id(each) in targets:
+                found.append((name, each))
+                wanted.discard(id(each))
+    if wanted:
+        found.clear()
+        for name, part in body.items():
+            if part.__class__ in NESTED:
+                collect(name, part, targets, found)
+    return found
+
+
+def collect(name: str, value: Any, targets: Mapping[int, Resource], into: list[tuple[str, Body]]) -> None:
+    """All Reference elements in a value whose target is known."""
+    if value.__class__ is dict:
         if id(value) in targets:
-            into.append(value)
-        for part in value.values():
-            if isinstance(part, NESTED):
-                collect(part, targets, into)
-    else:
-        for part in value:
-            if isinstance(part, NESTED):
-                collect(part, targets, into)
+            into.append((name, value))
+        value = value.values()
+    for part in value:
+        if part.__class__ in NESTED:
+            collect(name, part, targets, into)
 
 
 def prune(body: Body, targets: Mapping[int, Resource], references: Sequence[Reference]) -> None:
     """Takes out the references that lead nowhere and whatever is empty without them."""
-    if any(id(r.holder) not in targets for r in references):
-        _prune(body)
+    for reference in references:
+        if id(reference.holder) not in targets:
+            _prune(body)
+            return
 
 
 def _prune(value: Any) -> bool:
     """True when nothing is left."""
     if isinstance(value, dict):
-        for name in [n for n, part in value.items() if isinstance(part, NESTED) and _prune(part)]:
+        for name in [n for n, part in value.items() if part.__class__ in NESTED and _prune(part)]:
             del value[name]
         return not value
-    value[:] = [part for part in value if not (isinstance(part, NESTED) and _prune(part))]
+    value[:] = [part for part in value if not (part.__class__ in NESTED and _prune(part))]
     return not value
 
 

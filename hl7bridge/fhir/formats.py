@@ -1,7 +1,9 @@
-"""What a primitive value must look like: one function a type, None or what is wrong with it. Never the value.
+"""What a primitive value must look like: one function a type, None or `: what is wrong with it`. Never the value.
 
-Sans-IO. Source: the regular expressions and rules of FHIR R4 and R5, Data Types, and what the official validator holds
-a value for wrong; the same in both versions but for integer64. A `Number` is a decimal by its digits (resource.py).
+Sans-IO. A format is called like every check of an element (plan.py), with what references may lead to, and needs none
+of it. What Python calls printable holds no control character and no blank but the space, so it needs no pattern.
+Source: the regular expressions and rules of FHIR R4 and R5, Data Types, and what the official validator holds a value
+for wrong; the same in both versions but for integer64. A `Number` is a decimal by its digits (resource.py).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from hl7bridge.fhir.resource import Number
 
-Format = Callable[[Any], str | None]
+Format = Callable[[Any, object], str | None]
 
 LONGEST = 1024 * 1024  # characters of a string
 _ID_LENGTH = 64
@@ -42,39 +44,43 @@ _DIV = re.compile(r'<div xmlns="http://www\.w3\.org/1999/xhtml"[^<>]*>.*\S.*</di
 _UNSAFE = re.compile(r"<\s*/?\s*(script|form|input|iframe|object|embed|link|style|base|head|body)\b|\son\w+\s*=", re.I)
 
 
-def string(value: Any) -> str | None:
+def string(value: Any, known: object = None) -> str | None:
     if value.__class__ is not str:
-        return "is no text"
+        return ": is no text"
     if not value:
-        return "is an empty text"
-    if _CONTROL(value):
-        return "holds a control character"
-    return "is longer than 1 MB" if len(value) > LONGEST else None
+        return ": is an empty text"
+    if not value.isprintable() and _CONTROL(value):
+        return ": holds a control character"
+    return ": is longer than 1 MB" if len(value) > LONGEST else None
 
 
-def code(value: Any) -> str | None:
+def code(value: Any, known: object = None) -> str | None:
     if value.__class__ is not str:
-        return "is no text"
-    return None if _CODE(value) else "is no code: it is empty, or has blanks at an end or two in a row"
+        return ": is no text"
+    return (
+        None
+        if value.isalnum() or _CODE(value)
+        else ": is no code: it is empty, or has blanks at an end or two in a row"
+    )
 
 
-def uri(value: Any) -> str | None:
+def uri(value: Any, known: object = None) -> str | None:
     if value.__class__ is not str:
-        return "is no text"
-    if not _URI(value):
-        return "is no uri: it is empty or holds a blank"
+        return ": is no text"
+    if (" " in value or not value or not value.isprintable()) and not _URI(value):
+        return ": is no uri: it is empty or holds a blank"
     if value.startswith("urn:"):
         if value.startswith("urn:oid:") and not _OID(value):
-            return "is no object identifier"
+            return ": is no object identifier"
         if value.startswith("urn:uuid:") and not _UUID(value):
-            return "is no uuid in lower case"
+            return ": is no uuid in lower case"
     return None
 
 
-def identifier(value: Any) -> str | None:
+def identifier(value: Any, known: object = None) -> str | None:
     if value.__class__ is str and len(value) <= _ID_LENGTH and _ID(value):
         return None
-    return "is no id: letters, digits, - and ., at most 64"
+    return ": is no id: letters, digits, - and ., at most 64"
 
 
 def _in_calendar(match: re.Match[str] | None, year: int, month: int, day: int) -> bool:
@@ -86,59 +92,59 @@ def _in_calendar(match: re.Match[str] | None, year: int, month: int, day: int) -
     return int(said) <= monthrange(int(match[year]), int(match[month]))[1]
 
 
-def date(value: Any) -> str | None:
+def date(value: Any, known: object = None) -> str | None:
     good = value.__class__ is str and _in_calendar(_DATE(value), 1, 3, 5)
-    return None if good else "is no date: 2024, 2024-03 or 2024-03-05"
+    return None if good else ": is no date: 2024, 2024-03 or 2024-03-05"
 
 
-def date_time(value: Any) -> str | None:
+def date_time(value: Any, known: object = None) -> str | None:
     good = value.__class__ is str and _in_calendar(_DATE_TIME(value), 1, 3, 5)
-    return None if good else "is no dateTime: a date, or a date and a time with seconds and an offset"
+    return None if good else ": is no dateTime: a date, or a date and a time with seconds and an offset"
 
 
-def instant(value: Any) -> str | None:
+def instant(value: Any, known: object = None) -> str | None:
     good = value.__class__ is str and _in_calendar(_INSTANT(value), 1, 2, 3)
-    return None if good else "is no instant: date, time with seconds, offset"
+    return None if good else ": is no instant: date, time with seconds, offset"
 
 
-def time(value: Any) -> str | None:
-    return None if value.__class__ is str and _TIME(value) else "is no time: 14:30:00"
+def time(value: Any, known: object = None) -> str | None:
+    return None if value.__class__ is str and _TIME(value) else ": is no time: 14:30:00"
 
 
-def boolean(value: Any) -> str | None:
-    return None if value.__class__ is bool else "is neither true nor false"
+def boolean(value: Any, known: object = None) -> str | None:
+    return None if value.__class__ is bool else ": is neither true nor false"
 
 
-def decimal(value: Any) -> str | None:
+def decimal(value: Any, known: object = None) -> str | None:
     kind = value.__class__
     if kind is Number:
-        return None if _NUMBER(value) else "is no number"
-    return None if kind is int or kind is float or (kind is Decimal and value.is_finite()) else "is no number"
+        return None if _NUMBER(value) else ": is no number"
+    return None if kind is int or kind is float or (kind is Decimal and value.is_finite()) else ": is no number"
 
 
 def whole(least: int, most: int) -> Format:
-    def check(value: Any) -> str | None:
+    def check(value: Any, known: object = None) -> str | None:
         if value.__class__ is not int:
-            return "is no whole number"
-        return None if least <= value <= most else f"is a number outside {least} to {most}"
+            return ": is no whole number"
+        return None if least <= value <= most else f": is a number outside {least} to {most}"
 
     return check
 
 
-def base64(value: Any) -> str | None:
+def base64(value: Any, known: object = None) -> str | None:
     if value.__class__ is str and value and not len(value) % 4 and _BASE64(value):
         return None
-    return "is no base64"
+    return ": is no base64"
 
 
-def xhtml(value: Any) -> str | None:
+def xhtml(value: Any, known: object = None) -> str | None:
     if value.__class__ is not str or not _DIV(value):
-        return "is no xhtml div with content"
-    return "holds what a narrative may not hold" if _UNSAFE.search(value) else None
+        return ": is no xhtml div with content"
+    return ": holds what a narrative may not hold" if _UNSAFE.search(value) else None
 
 
 def prefixed(kind: Callable[[str], re.Match[str] | None], text: str) -> Format:
-    return lambda value: None if value.__class__ is str and kind(value) else text
+    return lambda value, known: None if value.__class__ is str and kind(value) else text
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -155,14 +161,14 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "integer": whole(-_INT_MAX - 1, _INT_MAX),
         "integer64": whole(-_INT64_MAX - 1, _INT64_MAX),
         "markdown": string,
-        "oid": prefixed(_OID, "is no object identifier"),
+        "oid": prefixed(_OID, ": is no object identifier"),
         "positiveInt": whole(1, _INT_MAX),
         "string": string,
         "time": time,
         "unsignedInt": whole(0, _INT_MAX),
         "uri": uri,
         "url": uri,
-        "uuid": prefixed(_UUID, "is no uuid in lower case"),
+        "uuid": prefixed(_UUID, ": is no uuid in lower case"),
         "xhtml": xhtml,
     }
 )

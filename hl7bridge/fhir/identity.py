@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha1
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ from hl7bridge.fhir.resource import Body, Reference, Resource
 NAMESPACE = uuid.UUID(
     "6f3c5a52-9d0f-5b7e-8a53-2d6b1f0c7e91"
 )  # ours, chosen once: changing it would orphan every derived key
+_NAMESPACE = NAMESPACE.bytes
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
 _DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
@@ -54,6 +57,15 @@ def way_of(rule: Rule | None, message_code: str, trigger_event: str) -> str:
     return "create"
 
 
+def uuid_of(key: str) -> str:
+    """`str(uuid.uuid5(NAMESPACE, key))` (RFC 9562, version 5), without the objects in between."""
+    made = bytearray(sha1(_NAMESPACE + key.encode(), usedforsecurity=False).digest()[:16])
+    made[6] = made[6] & 0x0F | 0x50
+    made[8] = made[8] & 0x3F | 0x80
+    text = made.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 class Identifier:
     """A resource's key, its fullUrl, and the search that finds it on a server."""
 
@@ -61,18 +73,29 @@ class Identifier:
 
     def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
         self.key = key
-        self.uuid = str(uuid.uuid5(NAMESPACE, key))
+        self.uuid = uuid_of(key)
         self.search = search or f"{_DERIVED_SEARCH}{self.uuid}"
         self.derived = derived
         self.of_message = of_message
 
 
 class Identities:
-    """Works out the keys for the resources of one message. `message_key`: a hash of the message's bytes."""
+    """Works out the keys for the resources of one message.
 
-    def __init__(self, rules: Mapping[str, Rule], targets: Mapping[int, Resource], message_key: str) -> None:
+    targets: who a Reference element means, by its id(). holders: by a resource's id() its Reference elements, each with
+    the name of the resource's element that it is or is in. message_key: a hash of the message's bytes.
+    """
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule],
+        targets: Mapping[int, Resource],
+        holders: Mapping[int, Sequence[tuple[str, Body]]],
+        message_key: str,
+    ) -> None:
         self._rules = rules
         self._targets = targets
+        self._holders = holders
         self._message_key = message_key
         self._found: dict[int, Identifier] = {}
         self._busy: set[int] = set()
@@ -91,7 +114,7 @@ class Identities:
     def _identify(self, resource: Resource) -> Identifier:
         rule = self._rules.get(resource.type)
         if rule is not None:
-            chosen = preferred({"identifier": resource.known_by}, rule.prefer) or preferred(_now(resource), rule.prefer)
+            chosen = preferred(resource.known_by, rule.prefer) or preferred(_now(resource), rule.prefer)
             if chosen is not None:
                 system, value = chosen
                 return Identifier(f"{resource.type}|{system}|{value}", search_for(system, value), False)
@@ -112,32 +135,45 @@ class Identities:
             if resource.lookup is None:
                 return ""
             return next((text for text in map(resource.lookup, path.split("|")) if text), "")
-        values: list[Any] = [resource.body]
-        for name in path.split("."):
+        first, *rest = _steps(path)
+        body = resource.body
+        values = [body[first]] if first in body else _children(body, first)
+        for name in rest:
             values = [part for value in values for part in _children(value, name)]
+        if not values:
+            return ""
         if path.lower().endswith("identifier"):
             return _numbers(values)
-        return (
-            orjson.dumps([self.plain(value) for value in values], option=orjson.OPT_SORT_KEYS).decode()
-            if values
-            else ""
-        )
+        holders = self._holders.get(id(resource))
+        for name, _ in holders if holders is not None else ((first, resource.body),):  # not looked through: all is
+            if name.startswith(first):
+                values = [self.plain(value) for value in values]
+                break
+        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
 
     def name(self, part: Body) -> str:
         """An id for a part of a list: the same for the same content, references by what they mean."""
         content = {name: self.plain(value) for name, value in part.items() if name != "id"}
-        return str(uuid.uuid5(NAMESPACE, orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()))
+        return uuid_of(orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode())
 
     def plain(self, value: Any) -> Any:
         """A value for comparison: references by the key of what they mean."""
-        if isinstance(value, dict):
+        if value.__class__ is dict:
             target = self._targets.get(id(value))
             if target is not None:
                 return {"=": self.of(target).key}
-            return {name: self.plain(part) for name, part in value.items()}
-        if isinstance(value, list):
+            return {
+                name: self.plain(part) if part.__class__ is dict or part.__class__ is list else part
+                for name, part in value.items()
+            }
+        if value.__class__ is list:
             return [self.plain(part) for part in value]
         return value
+
+
+@lru_cache(maxsize=256)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def _children(value: Any, name: str) -> list[Any]:
@@ -159,11 +195,8 @@ def _numbers(values: Iterable[Any]) -> str:
     return orjson.dumps(named).decode() if named else ""
 
 
-def preferred(body: Body, prefer: Sequence[str]) -> tuple[str, str] | None:
+def preferred(identifiers: Sequence[Body], prefer: Sequence[str]) -> tuple[str, str] | None:
     """(system, value) of the identifier that stands for the resource; None when none has both and a preferred type."""
-    identifiers = body.get("identifier", ())
-    if isinstance(identifiers, dict):
-        identifiers = (identifiers,)
     for wanted in prefer:
         for identifier in identifiers:
             system, value = identifier.get("system"), identifier.get("value")
@@ -172,11 +205,12 @@ def preferred(body: Body, prefer: Sequence[str]) -> tuple[str, str] | None:
     return None
 
 
-def _now(resource: Resource) -> Body:
+def _now(resource: Resource) -> Sequence[Body]:
     """The identifiers without the old ones, if there are others: a number someone had stands for him no more."""
-    identifiers = resource.body.get("identifier", ())
-    now = [i for i in identifiers if i.get("use") != "old"] if isinstance(identifiers, list) else []
-    return {"identifier": now or identifiers}
+    identifiers: Body | list[Body] = resource.body.get("identifier", [])
+    if isinstance(identifiers, dict):
+        return (identifiers,)
+    return [i for i in identifiers if i.get("use") != "old"] or identifiers
 
 
 def _types(identifier: Body) -> Iterable[str]:

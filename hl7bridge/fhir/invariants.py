@@ -21,10 +21,14 @@ _DAY = 10  # characters of 2024-03-05
 
 
 class Invariant(NamedTuple):
-    """`text`: key and sentence; `holds`: whether an element of the type keeps it."""
+    """`text`: key and sentence; `holds`: whether an element of the type keeps it.
+
+    reads: the elements whose values it looks at. Where none of them is there, the names of those that are decide.
+    """
 
     text: str
     holds: Callable[[Body], bool]
+    reads: tuple[str, ...] = ()
 
 
 def _any_of(*names: str) -> Callable[[Body], bool]:
@@ -136,7 +140,9 @@ _SHARED: dict[str, tuple[Invariant, ...]] = {
             _absent_reason_only_without_value,
         ),
         Invariant(
-            "obs-7: a component has the observation's own code, so there may be no value", _value_not_in_component
+            "obs-7: a component has the observation's own code, so there may be no value",
+            _value_not_in_component,
+            ("component", "code"),
         ),
     ),
     "Observation.referenceRange": (
@@ -144,8 +150,8 @@ _SHARED: dict[str, tuple[Invariant, ...]] = {
     ),
     "Organization": (
         Invariant("org-1: an organization needs a name or an identifier", _any_of("name", "identifier")),
-        Invariant("org-2: an organization has no home address", _no_home("address")),
-        Invariant("org-3: an organization has no home telecom", _no_home("telecom")),
+        Invariant("org-2: an organization has no home address", _no_home("address"), ("address",)),
+        Invariant("org-3: an organization has no home telecom", _no_home("telecom"), ("telecom",)),
     ),
     "Condition.evidence": (Invariant("con-2: evidence needs a code or a detail", _any_of("code", "detail")),),
     "Parameters.parameter": (Invariant("inv-1: a parameter has one value, one resource or parts", _one_parameter),),
@@ -162,22 +168,38 @@ _SHARED: dict[str, tuple[Invariant, ...]] = {
     "Attachment": (Invariant("att-1: data need a contentType", _needs("data", "contentType")),),
     "ContactPoint": (Invariant("cpt-2: a value needs a system", _needs("value", "system")),),
     "Extension": (Invariant("ext-1: an extension has either a value or extensions", _extension),),
-    "Identifier": (Invariant("system is no absolute uri", lambda body: ":" in body.get("system", ":")),),
-    "Period": (Invariant("per-1: the end is before the start", _period_in_order),),
+    "Identifier": (Invariant("system is no absolute uri", lambda body: ":" in body.get("system", ":"), ("system",)),),
+    "Period": (Invariant("per-1: the end is before the start", _period_in_order, ("start", "end")),),
     "Quantity": (Invariant("qty-3: a code for the unit needs its system", _needs("code", "system")),),
-    "Range": (Invariant("rng-2: the low end is above the high one", _low_not_above_high),),
+    "Range": (Invariant("rng-2: the low end is above the high one", _low_not_above_high, ("low", "high")),),
     "Ratio": (Invariant("rat-1: numerator and denominator stand together", _both_or_neither),),
 }
 R4: Mapping[str, tuple[Invariant, ...]] = MappingProxyType(
     {
         **_SHARED,
         "AllergyIntolerance": (
-            Invariant("ait-1: clinicalStatus is required unless entered in error", _allergy_has_status),
-            Invariant("ait-2: no clinicalStatus when entered in error", _clinical_status(_ALLERGY + "verification")),
+            Invariant(
+                "ait-1: clinicalStatus is required unless entered in error",
+                _allergy_has_status,
+                ("verificationStatus",),
+            ),
+            Invariant(
+                "ait-2: no clinicalStatus when entered in error",
+                _clinical_status(_ALLERGY + "verification"),
+                ("verificationStatus",),
+            ),
         ),
         "Condition": (
-            Invariant("con-4: abated, so clinicalStatus must be inactive, resolved or remission", _abated_is_over),
-            Invariant("con-5: no clinicalStatus when entered in error", _clinical_status(_CONDITION + "ver-status")),
+            Invariant(
+                "con-4: abated, so clinicalStatus must be inactive, resolved or remission",
+                _abated_is_over,
+                ("clinicalStatus",),
+            ),
+            Invariant(
+                "con-5: no clinicalStatus when entered in error",
+                _clinical_status(_CONDITION + "ver-status"),
+                ("verificationStatus",),
+            ),
         ),
         "ServiceRequest": (Invariant("prr-1: orderDetail needs a code", _needs("orderDetail", "code")),),
     }
@@ -186,7 +208,11 @@ R5: Mapping[str, tuple[Invariant, ...]] = MappingProxyType(
     {
         **_SHARED,
         "Condition": (
-            Invariant("con-3: abated, so clinicalStatus must be inactive, resolved or remission", _abated_is_over),
+            Invariant(
+                "con-3: abated, so clinicalStatus must be inactive, resolved or remission",
+                _abated_is_over,
+                ("clinicalStatus",),
+            ),
         ),
         "ServiceRequest": (Invariant("prr-1: orderDetail needs a code", _needs("orderDetail", "code")),),
     }

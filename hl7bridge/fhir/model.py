@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 _FILE = Path(__file__).with_name("r4.json")
+MAX_ORDERS = 5000  # sets of names whose order is kept
 _ALIKE = 0.6  # difflib's own default: how alike a suggestion must be
 
 
@@ -57,6 +58,7 @@ class Model:
         self._types: Mapping[str, Any] = data["types"]
         self._elements: dict[str, Mapping[str, Element]] = {}
         self._positions: dict[str, Mapping[str, int]] = {}
+        self._orders: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
 
     def elements(self, type_path: str) -> Mapping[str, Element]:
         """All elements by name, inherited ones first, in the specification's order; empty for an unknown type."""
@@ -75,6 +77,16 @@ class Model:
                     n for element in self.elements(type_path) for n in (element, f"_{element}")
                 )
             }
+        return found
+
+    def in_order(self, type_path: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of elements in the specification's order. A feed has few sets of them, so their orders are kept."""
+        found = self._orders.get((type_path, names))
+        if found is None:
+            places = self.positions(type_path)
+            found = tuple(sorted(names, key=lambda name: places.get(name, len(places))))
+            if len(self._orders) < MAX_ORDERS:
+                self._orders[type_path, names] = found
         return found
 
     def element(self, type_path: str, name: str) -> Element | None:

@@ -1,7 +1,9 @@
 """The types of the model as functions: each takes an element and says what is wrong in it, path first, or None.
 
-Sans-IO. One closure a type, made when the type is first met; what does not depend on the resource is decided then. A
-check costs one call an element; a path is put together only on the way out of a failure. Texts never hold a value.
+Sans-IO. One closure a type, made when the type is first met; what does not depend on the resource is decided then. Of a
+body, what its elements' names alone decide (unknown, missing, excluding each other) is worked out once for each set of
+names: its shape, kept from then on, because a feed has few of them. A path is put together only on the way out of a
+failure. Texts never hold a value.
 
 `known` is what references may lead to: fullUrl (or `#id` of what is contained) -> resource type.
 """
@@ -9,18 +11,83 @@ check costs one call an element; a path is put together only on the way out of a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
-from hl7bridge.fhir.formats import FORMATS, Format
+from hl7bridge.fhir.formats import FORMATS
 from hl7bridge.fhir.invariants import Invariant
 from hl7bridge.fhir.model import Element, Model
 from hl7bridge.fhir.resource import Body
 from hl7bridge.fhir.terms import Terms, is_language
+from hl7bridge.fhir.unroll import Check, Known, Shapes, unrolled
 
-Known = Mapping[str, str]
-Check = Callable[[Any, Known], str | None]
+Part = tuple[Check, Check | None]  # of an element: the check of its value and, where it is a list, of one item
 
+OFTEN = 50  # times a shape is met before code is made for it: that takes as long as checking it some hundred times
+MAX_SHAPES = 1000  # of one type; further ones are worked out again each time
 _CODED = ("Coding", "Quantity")  # the types that pair a system with a code
+
+
+class Shape(NamedTuple):
+    """What the names of the elements that are there decide: which checks the values get, which invariants look at
+    values, and what is wrong when all of these hold (None: nothing)."""
+
+    parts: tuple[Part, ...]
+    invariants: tuple[Invariant, ...]
+    wrong: str | None
+
+
+class _Rules:
+    """The rules of one type, applied to the names of the elements of a body."""
+
+    def __init__(
+        self, model: Model, type: str, invariants: Sequence[Invariant], fill: Callable[[], dict[str, Part]]
+    ) -> None:
+        self._type = type
+        self._fill = fill
+        self._invariants = invariants
+        self._required = tuple(names for names in model.required(type) if names != ("resourceType",))
+        stems = sorted({e.choice for e in model.elements(type).values() if e.choice})
+        choices = ((stem, frozenset(model.choices(type, stem))) for stem in stems)
+        self._choices = tuple((stem, names) for stem, names in choices if len(names) > 1)
+
+    @cached_property
+    def _plan(self) -> dict[str, Part]:
+        """The check of each element; made late, because types lead to each other in circles."""
+        return self._fill()
+
+    def shape(self, names: tuple[str, ...]) -> Shape:
+        if not names:
+            return Shape((), (), ": is empty")
+        parts: list[Part] = []
+        for name in names:
+            part = self._plan.get(name)
+            if part is None:
+                return Shape(tuple(parts), (), f".{name}: is no element of {self._type}")
+            parts.append(part)
+        wrong = self._missing(names)
+        return Shape(tuple(parts), (), wrong) if wrong is not None else Shape(tuple(parts), *self._late(names))
+
+    def _missing(self, names: tuple[str, ...]) -> str | None:
+        there = frozenset(names)
+        for one_of in self._required:
+            if not any(name in there or "_" + name in there for name in one_of):
+                return f".{' or '.join(one_of)}: is required and no row gave it"
+        for stem, several in self._choices:
+            if len(several & there) > 1:
+                return f".{stem}[x]: has more than one value"
+        return None
+
+    def _late(self, names: tuple[str, ...]) -> tuple[tuple[Invariant, ...], str | None]:
+        """The invariants that need values, up to the first that the names alone break."""
+        body = dict.fromkeys(names)
+        late: list[Invariant] = []
+        for invariant in self._invariants:
+            if not body.keys().isdisjoint(invariant.reads):
+                late.append(invariant)
+            elif not invariant.holds(body):
+                return tuple(late), f": {invariant.text}"
+        return tuple(late), None
 
 
 class Plans:
@@ -31,6 +98,8 @@ class Plans:
         self._invariants = invariants
         self._terms = terms
         self._checks: dict[str, Check] = {}
+        self._types: dict[Check, Shapes] = {}  # the shapes met so far, by the check of their type
+        self._codes: dict[Check, frozenset[str]] = {}  # the codes of a required binding, by the check that holds it
 
     def of(self, type: str) -> Check:
         """The check of a type, a backbone element or a resource."""
@@ -55,42 +124,40 @@ class Plans:
         return self.resource
 
     def _compile(self, type: str) -> Check:
-        plan: dict[str, Check] = {}
-        model = self._model
-        required = tuple(r for r in model.required(type) if r != ("resourceType",))
-        stems = sorted({e.choice for e in model.elements(type).values() if e.choice})
-        choices = tuple((stem, frozenset(model.choices(type, stem))) for stem in stems)
-        choices = tuple((stem, names) for stem, names in choices if len(names) > 1)
-        invariants = self._all_invariants(type)
-        fill = self._fill
+        shapes: Shapes = {}
+        rules = _Rules(self._model, type, self._all_invariants(type), lambda: self._fill(type))
 
         def check(body: Any, known: Known) -> str | None:
             if body.__class__ is not dict:
                 return ": is no object"
-            if not body:
-                return ": is empty"
-            if not plan:
-                plan.update(fill(type))
-            for name, value in body.items():
-                child = plan.get(name)
-                if child is None:
-                    return f".{name}: is no element of {type}"
-                problem = child(value, known)
+            names = tuple(body)
+            shape = shapes.get(names)
+            if shape is None:
+                shape = self._shape(rules.shape(names), names, shapes)
+                if len(shapes) < MAX_SHAPES:
+                    shapes[names] = shape
+            return shape(body, known)
+
+        self._types[check] = shapes
+        return check
+
+    def _shape(self, shape: Shape, names: tuple[str, ...], shapes: Shapes) -> Check:
+        """The check of bodies with these names; it becomes straight-line code when it has been needed often."""
+        parts, invariants, wrong = shape
+        checks = [check for check, _ in parts]
+        times = iter(range(OFTEN))
+
+        def check(body: Any, known: Known) -> str | None:
+            for part, value, name in zip(checks, body.values(), names, strict=False):
+                problem = part(value, known)
                 if problem is not None:
                     return f".{name}{problem}"
-            for names in required:
-                for name in names:
-                    if name in body or "_" + name in body:
-                        break
-                else:
-                    return f".{' or '.join(names)}: is required and no row gave it"
-            for stem, several in choices:
-                if not several.isdisjoint(body) and len(several & body.keys()) > 1:
-                    return f".{stem}[x]: has more than one value"
-            for text, holds in invariants:
+            for text, holds, _ in invariants:
                 if not holds(body):
                     return f": {text}"
-            return None
+            if wrong is None and next(times, None) is None and names in shapes:
+                shapes[names] = unrolled(names, parts, self._codes, self._types, invariants)
+            return wrong
 
         return check
 
@@ -104,34 +171,32 @@ class Plans:
                 code, system = body.get("code"), body.get("system")
                 return code is None or system is None or not refuses(system, code)
 
-            found.append(Invariant("the system has no such code", known_to_its_system))
+            found.append(Invariant("the system has no such code", known_to_its_system, ("code",)))
         bound = [e.name for e in self._model.elements(type).values() if e.is_primitive and e.codes and not e.many]
         if bound:
             found.append(Invariant("a required binding has an extension in place of its code", _has_code(bound)))
         several = [e.name for e in self._model.elements(type).values() if e.is_primitive and e.many]
         if several:
-            found.append(Invariant("a place in a list has neither a value nor an extension", _no_gaps(several)))
+            found.append(
+                Invariant("a place in a list has neither a value nor an extension", _no_gaps(several), tuple(several))
+            )
         return tuple(found)
 
-    def _fill(self, type: str) -> dict[str, Check]:
-        plan: dict[str, Check] = {}
+    def _fill(self, type: str) -> dict[str, Part]:
+        plan: dict[str, Part] = {}
         for element in self._model.elements(type).values():
-            one = self._one(element, type)
-            plan[element.name] = _many(one) if element.many else one
+            plan[element.name] = _part(self._one(element, type), element)
             if element.is_primitive:
-                beside = self.of("Element")
-                plan["_" + element.name] = _many(_or_null(beside)) if element.many else beside
-                if element.many:
-                    plan[element.name] = _many(_or_null(one))
+                plan["_" + element.name] = _part(self.of("Element"), element)
         if self._model.is_resource(type):
-            plan["resourceType"] = _type_of_itself
+            plan["resourceType"] = (_type_of_itself, None)
         return plan
 
     def _one(self, element: Element, parent: str) -> Check:
         if element.is_primitive:
             if element.type == "code" and element.name == "language":
-                return _primitive(_language)
-            return _primitive(FORMATS[element.type], frozenset(element.codes))
+                return _language
+            return self._coded(frozenset(element.codes)) if element.codes else FORMATS[element.type]
         check = self.of(element.type)
         if element.type == "Extension" and parent != "Extension":
             return _named_absolutely(check)
@@ -140,6 +205,15 @@ class Plans:
         if element.codes and element.system:
             return _bound(check, element.system, frozenset(element.codes), element.type)
         return check
+
+    def _coded(self, codes: frozenset[str]) -> Check:
+        def coded(value: Any, known: Known) -> str | None:
+            if value.__class__ is str and value in codes:
+                return None
+            return ": is a code outside its required binding"
+
+        self._codes[coded] = codes
+        return coded
 
     def _reference(self, check: Check, targets: frozenset[str]) -> Check:
         is_resource = self._model.is_resource
@@ -174,49 +248,38 @@ def _type_of_itself(value: Any, known: Known) -> str | None:
     return None
 
 
-def _primitive(form: Format, codes: frozenset[str] = frozenset()) -> Check:
-    if codes:
-
-        def coded(value: Any, known: Known) -> str | None:
-            if value.__class__ is str and value in codes:
-                return None
-            return ": is a code outside its required binding"
-
-        return coded
-
-    def primitive(value: Any, known: Known) -> str | None:
-        wrong = form(value)
-        return None if wrong is None else f": {wrong}"
-
-    return primitive
+def _part(one: Check, element: Element) -> Part:
+    return (_many(one, gaps=element.is_primitive), one) if element.many else (one, None)
 
 
-def _many(one: Check) -> Check:
+def _many(one: Check, gaps: bool) -> Check:
+    """gaps: in a list of primitives null keeps a place, for what stands beside it; see `_no_gaps`."""
+
     def many(value: Any, known: Known) -> str | None:
         if value.__class__ is not list:
             return ": is one value where FHIR has a list"
         if not value:
             return ": is an empty list"
         before = None
-        for index, part in enumerate(value):
-            if part is before and part is not None:  # the very same: a patch deletes twenty times
+        for part in value:
+            if part is before and (gaps or part is not None):  # the very same: a patch deletes twenty times
                 continue
-            problem = one(part, known)
+            problem = one(part, known) if part is not None or not gaps else None
             if problem is not None:
-                return f"[{index}]{problem}"
+                return f"[{_place(value, part)}]{problem}"
             before = part
         return None
 
     return many
 
 
-def _or_null(one: Check) -> Check:
-    """In a list of primitives null keeps a place, for what stands beside it; see `_no_gaps`."""
-    return lambda value, known: None if value is None else one(value, known)
+def _place(values: list[Any], part: Any) -> int:
+    """Where the part stands; it is the first that is wrong."""
+    return next(index for index, other in enumerate(values) if other is part)
 
 
-def _language(value: Any) -> str | None:
-    return FORMATS["code"](value) or (None if is_language(value) else "is no language tag")
+def _language(value: Any, known: Known) -> str | None:
+    return FORMATS["code"](value, known) or (None if is_language(value) else ": is no language tag")
 
 
 def _named_absolutely(check: Check) -> Check:

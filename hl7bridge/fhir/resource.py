@@ -14,9 +14,20 @@ Body = dict[str, Any]
 
 
 class Number(str):
-    """A decimal by its digits: it is written as a JSON number just as it was sent, 7.50 stays 7.50."""
+    """A decimal by its digits: it is written as a JSON number just as it was sent, 7.50 stays 7.50.
+
+    Never equal to a text.
+    """
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return other.__class__ is Number and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
 
 class Erasure(NamedTuple):

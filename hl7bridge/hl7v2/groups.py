@@ -74,6 +74,14 @@ class Group:
                     return found
         return None
 
+    def dissolve(self) -> None:
+        """Nobody needs the groups any more. What they hold goes at once: members know their groups, so it would stay
+        until the collector comes, and with it a document of megabytes."""
+        for member in self.members:
+            if isinstance(member, Group):
+                member.dissolve()
+        self.members.clear()
+
     def leaves_within(self) -> Iterator[Leaf]:
         """All leaves in here and below, each group's in its order of arrival."""
         for member in self.members:
@@ -96,6 +104,11 @@ class Arrangement(Group):
         self.leaves: list[Leaf] = []  # in the order of the message
         self.unplaced: list[Leaf] = []
         self.problems: list[Problem] = []
+
+    def dissolve(self) -> None:
+        super().dissolve()
+        self.leaves.clear()
+        self.unplaced.clear()
 
     def walk(self) -> Iterator[tuple[str, Segment, Group]]:
         return ((leaf.path, leaf.segment, leaf.group) for leaf in self.leaves)

@@ -18,6 +18,8 @@ from hl7bridge.reasons import UNPARSABLE
 _DEFAULTS = "^~\\&"
 # printable ASCII signs and the three information separators that some devices use; never what frames or ends lines
 _USABLE = frozenset(chr(c) for c in (0x1D, 0x1E, 0x1F, *range(0x21, 0x7F)) if not chr(c).isalnum())
+_NO_CODES = ("",)
+_LONGEST_CODE = 40  # bytes of a field that is kept: a feed has few values of MSH-9, 11, 12, 15 and 16
 _MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf[ \t]*+)?(MSH)", re.IGNORECASE)
 
 
@@ -53,8 +55,8 @@ class Header:
         self.accept_ack = self._codes(15)[0]
         self.application_ack = self._codes(16)[0]
 
-    def _codes(self, number: int) -> list[str]:
-        return _codes(self._fields[number], self.separators) if number < len(self._fields) else [""]
+    def _codes(self, number: int) -> tuple[str, ...]:
+        return _codes(self._fields[number], self.separators) if number < len(self._fields) else _NO_CODES
 
     @property
     def holds_block_marks(self) -> bool:
@@ -118,12 +120,17 @@ class Header:
         return "<Header>"  # MSH may hold names of people and places
 
 
-def _codes(field: bytes, separators: Separators) -> list[str]:
+def _codes(field: bytes, separators: Separators) -> tuple[str, ...]:
     """The components of the first repetition, as codes are compared; at least one."""
     if not field:
-        return [""]
+        return _NO_CODES
+    return _codes_of(field, separators) if len(field) <= _LONGEST_CODE else _codes_of.__wrapped__(field, separators)
+
+
+@lru_cache(maxsize=256)
+def _codes_of(field: bytes, separators: Separators) -> tuple[str, ...]:
     first = separators.repetitions(field.decode("ascii", "backslashreplace"))[0]
-    return [part.strip().upper() for part in separators.components(first)]
+    return tuple(part.strip().upper() for part in separators.components(first))
 
 
 def read_header(raw: bytes) -> Header:

@@ -25,6 +25,7 @@ __all__ = ["NULL", "Message", "Segment", "Separators", "is_null", "parse"]
 NULL = '""'
 _ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
 _BLANKS = " \t\r\n\ufeff"
+_Z_ID = re.compile(r"Z[A-Z0-9]{2}").fullmatch
 _PATH = re.compile(
     r"(?P<id>[A-Z][A-Z0-9]{2})(?:\[(?P<nth>[1-9][0-9]*)\])?-(?P<field>[1-9][0-9]*)"
     r"(?:\[(?P<repetition>[1-9][0-9]*)\])?(?:\.(?P<component>[1-9][0-9]*)(?:\.(?P<sub>[1-9][0-9]*))?)?\Z"
@@ -55,6 +56,7 @@ class Segment:
         fields = self._fields
         if fields is None:
             fields = self._line.split(self.separators.field)
+            self._line = ""  # a document in a field stands in memory once
             fields[0] = self.id
             if self.id in _ENVELOPES:
                 fields.insert(1, self.separators.field)
@@ -75,7 +77,7 @@ class Segment:
 
     def with_field(self, number: int, raw: str) -> Segment:
         """The same segment, in the same place, with another raw field."""
-        other = Segment(self.id, self._line, self.separators, self.position, self.occurrence)
+        other = Segment(self.id, "", self.separators, self.position, self.occurrence)
         other._fields = fields = [*self.fields, *[""] * (number + 1 - len(self.fields))]
         fields[number] = raw
         return other
@@ -88,7 +90,7 @@ class Message:
     """A parsed message. `charset`: the Python codec that decoded it; `charset_deviation`: "" or how that departs from
     MSH-18 (the constants of charset.py)."""
 
-    __slots__ = ("_escape", "charset", "charset_deviation", "header", "raw", "segments", "separators")
+    __slots__ = ("_by_id", "_escape", "charset", "charset_deviation", "header", "raw", "segments", "separators")
 
     def __init__(
         self,
@@ -98,6 +100,7 @@ class Message:
         charset: str,
         charset_deviation: str,
         segments: list[Segment],
+        by_id: dict[str, list[Segment]],
     ) -> None:
         self.raw = raw
         self.header = header
@@ -105,6 +108,7 @@ class Message:
         self.charset = charset
         self.charset_deviation = charset_deviation
         self.segments = segments
+        self._by_id = by_id
         self._escape = separators.escape
 
     def text(self, raw: str) -> str:
@@ -115,11 +119,11 @@ class Message:
 
     def first(self, segment_id: str) -> Segment | None:
         """The first segment of this id."""
-        return next((segment for segment in self.segments if segment.id == segment_id), None)
+        return self._nth(segment_id, 1)
 
     def all(self, segment_id: str) -> list[Segment]:
         """Every segment of this id, in order."""
-        return [segment for segment in self.segments if segment.id == segment_id]
+        return list(self._by_id.get(segment_id, ()))
 
     def repetitions(self, path: str) -> list[str]:
         """The raw repetitions of a field: `PID-3`, `OBX[2]-5` (the second OBX). ValueError for a deeper path."""
@@ -136,20 +140,27 @@ class Message:
         backward compatibility). A path that stops above the leaves gives their text with the separators between.
         """
         segment_id, nth, field, repetition, component, sub = _parse_path(path)
-        segment = self._nth(segment_id, nth)
-        if segment is None:
+        same = self._by_id.get(segment_id)
+        if same is None or nth > len(same):
             return ""
-        if segment_id in _ENVELOPES and field <= 2:
-            return segment.field(field) if not repetition and component <= 1 and sub <= 1 else ""
-        value = _item(segment.repetitions(field), repetition or 1)
-        if component:
-            value = _item(self.separators.components(value), component)
-        if sub:
-            value = _item(self.separators.subcomponents(value), sub)
-        return self.text(value)
+        fields = same[nth - 1].fields
+        value = fields[field] if field < len(fields) else ""
+        if not value:
+            return ""
+        if field <= 2 and segment_id in _ENVELOPES:
+            return value if not repetition and component <= 1 and sub <= 1 else ""
+        separators = self.separators
+        if repetition > 1 or separators.repetition in value:
+            value = _item(separators.repetitions(value), repetition or 1)
+        if component > 1 or (component and separators.component in value):
+            value = _item(separators.components(value), component)
+        if sub > 1 or (sub and separators.subcomponent in value):
+            value = _item(separators.subcomponents(value), sub)
+        return value if self._escape not in value else self.text(value)
 
     def _nth(self, segment_id: str, occurrence: int) -> Segment | None:
-        return next((s for s in self.segments if s.occurrence == occurrence and s.id == segment_id), None)
+        same = self._by_id.get(segment_id)
+        return same[occurrence - 1] if same is not None and occurrence <= len(same) else None
 
     def __repr__(self) -> str:
         return f"<Message of {len(self.segments)} segments>"
@@ -169,23 +180,32 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
             raise PeerError(UNPARSABLE, "MSH is not the first segment")
     separators = header.separators
     segments: list[Segment] = []
-    seen: dict[str, int] = {}
+    by_id: dict[str, list[Segment]] = {}
     lines = _lines(text, separators.field)
     if "ADD" in text:
         lines = unfolded(lines, separators.field)
     for position, line in enumerate(lines, 1):
         segment_id = line[:3].upper()
-        occurrence = seen[segment_id] = seen.get(segment_id, 0) + 1
-        segments.append(Segment(segment_id, line, separators, position, occurrence))
-    if seen["MSH"] > 1:
+        same = by_id.get(segment_id)
+        if same is None:
+            same = by_id[segment_id] = []
+        segment = Segment(segment_id, line, separators, position, len(same) + 1)
+        same.append(segment)
+        segments.append(segment)
+    if len(by_id["MSH"]) > 1:
         raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
-    return Message(raw, header, separators, codec, deviation, segments)
+    return Message(raw, header, separators, codec, deviation, segments, by_id)
 
 
 def _lines(text: str, separator: str) -> list[str]:
     """The text of each segment, continuation lines joined to it by line feeds."""
-    if text[-1] in "\r\n":
-        text = text.rstrip("\r\n")
+    if "\n" not in text:
+        lines = text.split("\r")
+        while not lines[-1]:
+            lines.pop()
+        if _are_segments(lines, separator):
+            return lines
+    text = text.rstrip("\r\n")
     pattern = _segment_start(separator)
     if "\n" in text:
         text = text.replace("\r\n", "\r")
@@ -197,6 +217,14 @@ def _lines(text: str, separator: str) -> list[str]:
     if "\n" not in text and len(lines) - 1 == text.count("\r"):
         return lines
     return [line.rstrip("\r\n").replace("\r", "\n") for line in lines]
+
+
+def _are_segments(lines: list[str], separator: str) -> bool:
+    """Whether each line begins with an id that HL7 has or a Z id, and a separator: as nearly all messages are."""
+    for line in lines:  # noqa: SIM110 - a generator would take twice as long
+        if line[3:4] != separator or (line[:3] not in SEGMENT_IDS and not _Z_ID(line[:3])):
+            return False
+    return True
 
 
 @lru_cache(maxsize=64)

@@ -90,6 +90,8 @@ def _integer(low: int) -> Converter:
 
 
 def _base64(run: Run, text: str) -> str:
+    if text and not len(text) % 4 and _BASE64.match(text):
+        return text
     text = "".join(text.split())
     if not text or len(text) % 4 or not _BASE64.match(text):
         raise Invalid("not base64")

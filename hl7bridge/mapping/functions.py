@@ -21,6 +21,7 @@ from hl7bridge.fhir.ucum import is_ucum
 from hl7bridge.mapping.coding_systems import CODING_SYSTEMS
 
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SHORTEST_OID = 4  # where the last dot stands at the earliest; validators hold a shorter one for a mistake
 _OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation or a plan is never coded in it
@@ -85,12 +86,19 @@ def base64(data: str, encoding: str = "A") -> str:
             content = data.encode("utf-8")
         elif kind == "hex":
             content = bytes.fromhex(data)
+        elif len(data) % 4 == 0 and _BASE64.fullmatch(data) and _is_plain(data[-4:]):
+            return data  # as it should be: a document of megabytes is not taken apart
         else:
             digits = "".join(data.split()).rstrip("=")
             content = _base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)  # padding is often forgotten
     except (UnicodeEncodeError, binascii.Error, ValueError):
         raise ValueError("data that is not in the encoding it names") from None
     return _base64.b64encode(content).decode("ascii")
+
+
+def _is_plain(last: str) -> bool:
+    """Whether the last four digits are what an encoder writes: no bits beside those of the bytes."""
+    return _base64.b64encode(_base64.b64decode(last)) == last.encode("ascii")
 
 
 def ucum(text: str) -> str:

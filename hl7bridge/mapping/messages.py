@@ -141,7 +141,7 @@ class MessagePlan:
 
         Raises PeerError(STRUCTURE) when a segment that a use reads stands where the structure has no place for it.
         """
-        root = self.structure.arrange(run.message.segments)
+        root = run.arrangement = self.structure.arrange(run.message.segments)
         if run.trace is not None:
             run.trace.root = root
         self._refuse_doubles(root)

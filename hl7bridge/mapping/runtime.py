@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hl7bridge.fhir.resource import Body, Reference, Resource
 from hl7bridge.hl7v2.message import Message, Segment
-from hl7bridge.hl7v2.structure import Group
+from hl7bridge.hl7v2.structure import Arrangement, Group
 
 if TYPE_CHECKING:
     from hl7bridge.mapping.trace import Trace
 
 NULL = '""'
+LARGE = 100_000  # characters of a value whose parts are kept: several rows read a document, and it must not be copied
 
 IssueKind = Literal[
     "value-invalid", "code-unmapped", "repetition-dropped", "character-removed", "identity-merged", "deletion-kept"
@@ -49,6 +50,8 @@ class Run:
     """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort."""
 
     __slots__ = (
+        "_large",
+        "arrangement",
         "blank",
         "deletes",
         "displaced",
@@ -79,15 +82,28 @@ class Run:
         self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
         self.trace = trace
+        self.arrangement: Arrangement | None = None  # the message's groups, once its segments are in their places
+        self._large: dict[tuple[str, str], list[str]] = {}
 
     def valued(self, raw: str) -> bool:
         """Populated: neither empty, nor only separators and blanks, nor the HL7 null `""`."""
-        return bool(raw) and raw != NULL and (raw[0] not in self.blank or bool(raw.strip(self.blank)))
+        return (
+            bool(raw)
+            and raw != NULL
+            and (
+                raw[0] not in self.blank
+                or bool(raw[:100].strip(self.blank) or raw.strip(self.blank))  # not of megabytes
+            )
+        )
 
     def split(self, raw: str, level: int) -> list[str]:
         """Parts of a value: level 0 a field repetition into components, 1 a component into subcomponents, 2 a leaf."""
         separator = self.separators[level] if level < 2 else ""
-        return raw.split(separator) if separator else [raw]
+        if len(raw) < LARGE:
+            return raw.split(separator) if separator else [raw]
+        if (raw, separator) not in self._large:
+            self._large[raw, separator] = raw.split(separator) if separator else [raw]
+        return self._large[raw, separator]
 
     def leaf(self, raw: str, level: int) -> str:
         """The first subcomponent of the first component, escapes resolved; "" when not valued."""
@@ -99,6 +115,11 @@ class Run:
         if not raw or raw == NULL:
             return ""
         return self.text(raw).strip()
+
+    def dissolve(self) -> None:
+        """The translation is over: lets go of what would wait for the collector."""
+        if self.arrangement is not None:
+            self.arrangement.dissolve()
 
     def count(self, kind: IssueKind, table: str, source: str) -> None:
         self.issues[Issue(kind, table, source)] += 1

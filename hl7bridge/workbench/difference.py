@@ -6,33 +6,21 @@ What holds and why:
   reference.
 - Items of a list are compared with their like: an equal one, else one with the same url, system, use or code, else the
   next. An identifier put in front of others is one that was added, not a change of all.
-- A number is its digits: 7.0 and 7.00 differ. Paths carry no positions, so that they can be counted over messages.
+- A number is its digits (resource.Number): 7.0 and 7.00 differ. Paths carry no positions, so that they can be counted
+  over messages.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hl7bridge.fhir.resource import Body
+
 Kind = Literal["added", "removed", "changed", "order"]
 
 ALIKE = ("url", "system", "use", "code", "type")  # elements that tell items of a list apart, the surest first
-
-
-class Digits(str):
-    """A JSON number as it is written; never equal to a text."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Digits) and str.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +37,10 @@ class Difference:
     new: Any = field(repr=False)
 
 
-def differences(old: bytes, new: bytes) -> list[Difference]:
-    """All differences of two bundles, as JSON; none for bundles that say the same."""
-    if old == new:
+def differences(one: Body, other: Body) -> list[Difference]:
+    """All differences of two bundles, the old and the new; none for bundles that say the same."""
+    if one == other:
         return []
-    one, other = (json.loads(bundle, parse_float=Digits) for bundle in (old, new))
     pairs, left, right = _paired(one.get("entry", []), other.get("entry", []))
     names_old, names_new = _names(pairs, left, 0), _names(pairs, right, 1)
     moved = names_old != names_new  # else references to one entry are equal as they are

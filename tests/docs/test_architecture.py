@@ -42,6 +42,7 @@ SANS_IO = [
     "fhir/plan",
     "fhir/identity",
     "fhir/resource",
+    "fhir/unroll",
     "journal/protocol",
     *(f"guide/{p.stem}" for p in sorted((CODE / "guide").glob("*.py")) if p.stem != "sheet"),
     *(f"torture/{p.stem}" for p in sorted((CODE / "torture").glob("*.py")) if p.stem not in ("report", "runner")),

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from hl7bridge.fhir.resource import Body, Number
 from hl7bridge.workbench.difference import differences
 
 ENTRY = {"fullUrl": "urn:uuid:1", "request": {"method": "PUT", "url": "Patient?identifier=a"}}
 
 
-def bundle(*resources: dict[str, Any]) -> bytes:
+def bundle(*resources: dict[str, Any]) -> Body:
     entries = [
         {"fullUrl": f"urn:uuid:{r.pop('url_', i)}", "resource": r, "request": {"method": "PUT", "url": "x"}}
         for i, r in enumerate(dict(resource) for resource in resources)
     ]
-    return json.dumps({"resourceType": "Bundle", "type": "transaction", "entry": entries}).encode()
+    return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
 
 def patient(**more: Any) -> dict[str, Any]:
     return {"resourceType": "Patient", **more}
 
 
-def told(old: bytes, new: bytes) -> list[tuple[str, str]]:
+def told(old: Body, new: Body) -> list[tuple[str, str]]:
     return [(found.kind, found.path) for found in differences(old, new)]
 
 
 def test_the_same_is_no_difference() -> None:
     assert told(bundle(patient(gender="male")), bundle(patient(gender="male"))) == []
-    assert told(b'{"entry": []}', b'{"entry":[]}') == []
+    assert told({"entry": []}, {"entry": []}) == []
 
 
 def test_added_removed_and_changed_elements_are_told_by_their_path() -> None:
@@ -74,13 +74,17 @@ def test_extensions_are_told_apart_by_their_url() -> None:
 
 
 def test_the_digits_of_a_number_count() -> None:
-    old = bundle({"resourceType": "Observation", "valueQuantity": {"value": 0}}).replace(b": 0}", b": 7.0}")
-    assert told(old, old.replace(b"7.0", b"7.00")) == [("changed", "Observation.valueQuantity.value")]
-    assert told(old, old.replace(b"7.0", b'"7.0"')) == [("changed", "Observation.valueQuantity.value")]
+    def of(value: object) -> Body:
+        return bundle({"resourceType": "Observation", "valueQuantity": {"value": value}})
+
+    assert told(of(Number("7.0")), of(Number("7.0"))) == []
+    assert told(of(Number("7.0")), of(Number("7.00"))) == [("changed", "Observation.valueQuantity.value")]
+    assert told(of(Number("7.0")), of("7.0")) == [("changed", "Observation.valueQuantity.value")]
+    assert told(of("7.0"), of(Number("7.0"))) == [("changed", "Observation.valueQuantity.value")]
 
 
 def test_another_identity_is_one_difference_and_not_one_for_each_reference() -> None:
-    def visit(url: str, system: str) -> bytes:
+    def visit(url: str, system: str) -> Body:
         return bundle(
             patient(url_=url, identifier=[{"system": system, "value": "1"}]),
             {"resourceType": "Encounter", "url_": "9", "subject": {"reference": f"urn:uuid:{url}"}},
@@ -90,7 +94,7 @@ def test_another_identity_is_one_difference_and_not_one_for_each_reference() -> 
 
 
 def test_a_reference_to_another_entry_is_a_difference() -> None:
-    def visit(of: str) -> bytes:
+    def visit(of: str) -> Body:
         subject = {"reference": f"urn:uuid:{of}"}
         return bundle(patient(url_="1"), patient(url_="2"), {"resourceType": "Encounter", "subject": subject})
 
@@ -100,5 +104,6 @@ def test_a_reference_to_another_entry_is_a_difference() -> None:
 def test_whole_resources_and_how_they_are_written_are_told() -> None:
     assert told(bundle(patient()), bundle(patient(), {"resourceType": "Account"})) == [("added", "Account")]
     assert told(bundle(patient(), patient()), bundle(patient())) == [("removed", "Patient")]
-    put = bundle(patient())
-    assert told(put, put.replace(b"PUT", b"POST")) == [("changed", "Patient: request.method")]
+    put, post = bundle(patient()), bundle(patient())
+    post["entry"][0]["request"]["method"] = "POST"
+    assert told(put, post) == [("changed", "Patient: request.method")]
