@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from hl7bridge import __version__, zone
 from hl7bridge.condition import Condition
-from hl7bridge.config import Config, Settings, secret, with_headers
+from hl7bridge.config import Config, Settings, changes, secret, with_headers
 from hl7bridge.control import Control
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
@@ -60,6 +60,7 @@ async def serve(settings: Settings, log: Log) -> None:
     with _Signals(bridge, log):
         try:
             await bridge.start()
+            await bridge.note_configuration(changes.in_effect(settings))
             await bridge.run()
             await bridge.drain()
         finally:
@@ -112,6 +113,18 @@ class Bridge:
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"
         self._log.info("ready")
+
+    async def note_configuration(self, now: dict[str, str]) -> None:
+        """Puts into the audit what changed in the configuration since the last start."""
+        folder = Path(self.config.journal.path)
+        changed = changes.changes(now, folder)
+        if not changed or self._journal is None:
+            return
+        try:
+            await self._journal.audit("hl7bridge", "change configuration", f"{len(changed)} keys", "; ".join(changed))
+            await asyncio.to_thread(changes.keep, now, folder)
+        except (JournalError, OSError) as error:
+            self._log.error("the change of configuration is not in the audit", **told(error))
 
     async def run(self) -> None:
         """Until `end`, or until a part ends by itself: then raises what ended it."""

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "mappings": ("hl7bridge.cli.mappings", "mappings", "Check and test the mapping tables."),
     "messages": ("hl7bridge.cli.messages", "messages", "Look into the journal."),
     "dlq": ("hl7bridge.cli.dlq", "dlq", "List, show, replay and purge dead letters."),
+    "audit": ("hl7bridge.cli.audit", "audit", "Who saw or changed what; is the record whole?"),
     "endpoint": ("hl7bridge.cli.endpoint", "endpoint", "Keys for the FHIR endpoint; try its authentication."),
     "config": ("hl7bridge.cli.config", "config", "Check the configuration, show what is in effect."),
     "doctor": ("hl7bridge.cli.doctor", "doctor", "Try ports, disks and peers; say what to do."),

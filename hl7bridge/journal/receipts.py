@@ -6,7 +6,7 @@ them. A seal's hash covers its leaves and the hash of the seal before, so that w
 later seals anew, and the newest hash, which the daemon writes into its log, tells that as well.
 
     seal = (number, at, hash, root, leaves, acks)
-    leaf = seq, step, SHA-256 of the facts         step 0: arrival; 1, 2 …: history; REMOVED, ORIGIN, PRUNED: see below
+    leaf = seq, step, SHA-256 of the facts         step 0: arrival; 1, 2 …: history; others: see below
     ack  = seq, flags                              what became of the answer: written to the socket, or not; to a resend
     root = SHA-256(length of the leaves, leaves, acks);  hash = SHA-256(hash before, [number, at, root])
 
@@ -30,6 +30,8 @@ ARRIVAL = 0
 REMOVED = 0xFFFF_FFFF  # the message was removed, by retention or a purge
 ORIGIN = 0xFFFF_FFFE  # `seq` is the last message from before receipts were kept
 PRUNED = 0xFFFF_FFFD  # `seq` is the number of a seal, the hash its hash: it and those before were of removed messages
+AUDITED = 0xFFFF_FFFC  # `seq` is the number of an entry of the audit, the hash that of the entry's hash
+NO_STEP = AUDITED  # steps of messages are below
 WRITTEN, RESEND = 1, 2  # flags of an ack
 
 LEAF = struct.Struct(">QI32s")

@@ -196,6 +196,10 @@ class SqliteJournal:
         """The outcome of a task in a transaction, which stands when this returns."""
         return await self._writer.submit(task)
 
+    async def verify_audit(self, anchor: tuple[int, bytes] | None = None) -> auditing.Verdict:
+        """Whether the audit is whole; see audit.verify."""
+        return await self._readers.run(partial(auditing.verify, anchor=anchor))
+
     async def close(self) -> None:
         """Commit what is queued, close, free the lock. Harmless the second time."""
         await asyncio.to_thread(self._writer.close)

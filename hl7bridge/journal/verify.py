@@ -214,7 +214,7 @@ def prove(connection: sqlite3.Connection, guard: Guard, seq: int) -> Proof | Non
     judged = _Judged(connection, guard, row, lambda number, step: leaves.get((number, step)))
     story = judged.events()
     found = {(event.seal, step) for step, event in enumerate(story)}
-    missing = [key for key in leaves if key not in found and key[1] < receipts.PRUNED]
+    missing = [key for key in leaves if key not in found and key[1] < receipts.NO_STEP]
     findings += judged.findings
     findings += [Finding(f"step {step} of its story is missing", number, id) for number, step in missing]
     ordered = [event for _, _, event in sorted(
@@ -416,6 +416,8 @@ class Whole:
                 self._older = seq
             elif step == receipts.PRUNED:
                 self._pruned = (seq, hash)
+            elif step == receipts.AUDITED:
+                continue  # `seq` is no message's: see audit.verify
             else:
                 self._live[seq] = self._live.get(seq, 0) + 1
 

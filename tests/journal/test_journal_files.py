@@ -282,32 +282,19 @@ async def test_a_guest_works_without_an_owner(folder: Path) -> None:
 # --- the audit
 
 
-async def test_the_audit_is_a_chain_that_shows_where_it_was_changed(folder: Path) -> None:
+async def test_the_audit_is_append_only_and_holds_any_text(folder: Path) -> None:
     journal = await opened(folder)
     await asyncio.gather(*(journal.audit("eva", "show", f"subject {n}", "\ud800") for n in range(10)))
     entries = await journal.audited()
     assert [entry.number for entry in entries] == list(range(1, 11))
     assert entries[0].previous == audit.GENESIS
-    assert audit.broken_at(entries) is None
-    assert audit.broken_at(await journal.audited(after=4, limit=3), entries[3].hash) is None
+    assert {entry.detail for entry in entries} == {"\ud800"}
     await journal.close()
     connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
     for statement in ("DELETE FROM audit WHERE number = 3", "UPDATE audit SET actor = 'bob' WHERE number = 3"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(statement)
-    connection.execute("DROP TRIGGER audit_is_fixed")
-    connection.execute("UPDATE audit SET actor = 'bob' WHERE number = 3")
-    journal = await opened(folder, mode="guest")
-    entries = await journal.audited()
-    assert audit.broken_at(entries) == 3
-    forged = audit.digest(
-        entries[1].hash, NOW, "bob", *(getattr(entries[2], n) for n in ("action", "subject", "detail"))
-    )
-    connection.execute("UPDATE audit SET hash = ? WHERE number = 3", (forged,))
-    connection.execute("UPDATE audit SET previous = ? WHERE number = 4", (forged,))
     connection.close()
-    assert audit.broken_at(await journal.audited()) == 4, "whoever forges one entry has to forge all that follow"
-    await journal.close()
 
 
 # --- size

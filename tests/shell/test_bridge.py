@@ -322,6 +322,17 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, told: io.StringIO, numb
     assert events[-4:] == ["asked to end", "draining", "drained", "hl7bridge ended"]
 
 
+async def test_a_changed_configuration_is_in_the_audit_once(bridge: Bridge, tmp_path: Path) -> None:
+    for timeout in ("7", "7", "8"):
+        await bridge.note_configuration({"drain_timeout": timeout})
+    assert bridge._journal is not None
+    entries = await bridge._journal.audited()
+    assert [(one.action, one.detail) for one in entries] == [
+        ("change configuration", "drain_timeout: was the default, is 7"),
+        ("change configuration", "drain_timeout: was 7, is 8"),
+    ]
+
+
 async def test_being_asked_to_end_ends_run(bridge: Bridge) -> None:
     running = asyncio.create_task(bridge.run())
     await asyncio.sleep(0)
