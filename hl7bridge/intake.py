@@ -48,7 +48,7 @@ from hl7bridge.hl7v2.header import Header, read_header, read_separators
 from hl7bridge.hl7v2.message import parse
 from hl7bridge.journal.protocol import Appended, ControlIdReused, Journal, OutOfSequence, Owed, Received, State
 from hl7bridge.mllp.framing import HEAD_BYTES
-from hl7bridge.mllp.gate import HangUp, Refusal, Reply
+from hl7bridge.mllp.gate import HangUp, Refusal, Reply, Unkept
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.reasons import Reason
 
@@ -224,13 +224,14 @@ class Intake:
         outcomes = await asyncio.gather(*storing, return_exceptions=True)
         if any(isinstance(outcome, BaseException) for outcome in outcomes):  # HangUp: `_stored` raises nothing else
             raise HangUp
-        answers = [answer for answer in outcomes if isinstance(answer, bytes)]
+        unkept = any(isinstance(outcome, Unkept) for outcome in outcomes)
+        answers = [answer for answer in outcomes if isinstance(answer, bytes) and answer]
         if storing and not answers:
-            return None
+            return Unkept() if unkept else None
         envelope, separators = _envelope(payload)
         answer = ack.batch(answers, envelope, separators, self._stamp(), "; ".join(dict.fromkeys(problems)))
         stored = [reply for reply in answers if isinstance(reply, Reply)]
-        return Reply(answer, partial(_tell_all, stored))
+        return Unkept(answer) if unkept else Reply(answer, partial(_tell_all, stored))
 
     # -- one message
 
@@ -348,7 +349,7 @@ class Intake:
             self._tell_about(appended, received)
             reason = await self._undelivered(appended, received)
             if reason is not None:
-                return self._negative(verdict, PeerError(reason))
+                return _kept(self._negative(verdict, PeerError(reason)))
         except ControlIdReused:
             return await self._refused(verdict, PeerError(reasons.REUSED_CONTROL_ID, location="MSH^1^10"))
         except OutOfSequence as error:
@@ -384,7 +385,7 @@ class Intake:
         """The negative answer here or, where the sender asks for silence here, on its channel for application ACKs."""
         answer = self._negative(verdict, error)
         header, profile = verdict.header, verdict.profile
-        if answer is not None or header is None or self._owe is None or error.reason in OURS:
+        if answer or header is None or self._owe is None or error.reason in OURS:
             return answer
         owed = agreements.owed(header, profile)
         if owed is not None and ack.wanted(owed.condition, positive=False):
@@ -397,7 +398,7 @@ class Intake:
                 await self._owe(owed, stamp, made, error.reason.original)
             except JournalError as failure:
                 self._tell(IntakeObserver.failed, failure)
-        return None
+        return answer
 
     def _negative(self, verdict: _Verdict, error: MessageError, *, hang_up: bool = True) -> bytes | None:
         """Raises HangUp where the profile wants that in place of the answer."""
@@ -413,7 +414,7 @@ class Intake:
         )
         code = ack.ack_code(verdict.header, error.reason, instead, ne_al) if answer else NO_ANSWER
         self._acknowledged(code, error.reason.code, verdict)
-        return answer
+        return Unkept(answer or b"") if self.listener.commit_bytes else answer
 
     def _stamp(self) -> ack.Stamp:
         """MSH-7 to the second, which a thousand answers may share, and a MSH-10 of its own."""
@@ -439,6 +440,11 @@ class Intake:
             getattr(self._observer, method.__name__)(self.listener.name, *facts)
         except Exception:
             self.observer_failures += 1
+
+
+def _kept(answer: bytes | None) -> bytes | None:
+    """A negative answer to a message that is durable all the same."""
+    return bytes(answer) if answer else None
 
 
 def _conformance() -> Check:

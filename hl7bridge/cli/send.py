@@ -35,6 +35,12 @@ SHOWN_FAILURES = 50  # lines on standard error; --json has them all
     type=click.FloatRange(min=0),
     help="Seconds to go on sending a message that gets no answer, as an interface engine would.",
 )
+@click.option("--mllp2", is_flag=True, help="MLLP Release 2: each message is out when its commit byte came.")
+@click.option(
+    "--ack-port",
+    type=click.IntRange(1, 65535),
+    help="Take application ACKs (MSH-16) on this port, and wait for those that are owed.",
+)
 @click.option("--tls", is_flag=True, help="Speak TLS.")
 @click.option("--ca", type=FILE, help="PEM of the authority to trust; default: the machine's.")
 @click.option("--certificate", type=FILE, help="PEM of our own certificate.")
@@ -52,6 +58,8 @@ def send(
     window: int,
     timeout: float,
     retry_for: float,
+    mllp2: bool,
+    ack_port: int | None,
     tls: bool,
     ca: str | None,
     certificate: str | None,
@@ -69,6 +77,10 @@ def send(
       hl7bridge send samples/adt_a01_admit.hl7
       hl7bridge send feed.hl7 --connections 8 --rate 200
       hl7bridge send --host hl7.example.org --port 2575 --tls --ca hospital.pem samples/
+
+    In enhanced mode the answer is the accept ACK (CA). A message that asks for an application ACK too (MSH-16 AL) gets
+    it later: on the same connection, or with --ack-port on a connection of its own, which is answered as MSH-15 asks.
+    What did not come within --timeout of the last message is a failure.
 
     \b
     Each message that was not accepted gets a line on standard error, without any value of it:
@@ -90,7 +102,7 @@ def send(
             tally.unusable(item)
         else:
             inputs.append(item)
-    options = Options(host, port, context, rate, repeat, connections, window, timeout, retry_for)
+    options = Options(host, port, context, rate, repeat, connections, window, timeout, retry_for, mllp2, ack_port)
     hidden = as_json or not sys.stderr.isatty()
     with click.progressbar(length=len(inputs) * repeat, label="sending", file=sys.stderr, hidden=hidden) as bar:
         asyncio.run(Job(options, inputs, tally, lambda: bar.update(1)).run())

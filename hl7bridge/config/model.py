@@ -159,6 +159,9 @@ class Listener(Section):
     """Character set for bytes that do not fit MSH-18; unset: such messages are refused with AE/CE 102."""
     timezone: str | None = None
     """Zone of times that carry no offset, such as Europe/Berlin; unset means the machine's."""
+    commit_bytes: bool = False
+    """MLLP Release 2: each block is answered by a commit byte once it is durable (ACK 0x06) or was not kept (NAK 0x15),
+    before the HL7 answer."""
     on_storage_failure: OnStorageFailure | None = None
     """What a sender hears when its message could not be made durable: AE or CE (an error), AR or CR (a rejection), each
     said in the sender's own mode; `close`: no answer, the connection ends. Unset: AR in original mode, CE in enhanced.

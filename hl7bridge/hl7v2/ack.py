@@ -164,6 +164,11 @@ def application(
     return _negative(header, reason.original, reason, msh, location, detail)
 
 
+def commit(header: Header, stamp: Stamp) -> bytes:
+    """The accept acknowledgement of an application acknowledgement that asks for one: for its receiver, a sender."""
+    return _positive(header, "CA", _msh(header, stamp))
+
+
 def _positive(header: Header, code: str, msh: bytes, expected: int | None = None) -> bytes:
     msa = [b"MSA", code.encode(), header.control_id]
     if expected is not None:

@@ -7,6 +7,8 @@ What holds here:
   - Answers nobody waits for, to a message already answered (enhanced mode sends two) or to one given to `post`, go to
     `on_extra`.
   - A message whose answer does not come in time ends the connection too, so that a late answer cannot arrive at all.
+  - With MLLP Release 2 (`commit_bytes`) a message is out when its commit byte came: NAK is NotCommitted unless an HL7
+    answer says why; one message is in flight at a time, and our own commit byte answers the HL7 answer.
   - Nothing is sent twice by itself: what became of a message without answer only its sender can decide.
   - The next `send` connects anew. Errors name host, port and control flow, never a value.
 """
@@ -22,11 +24,12 @@ from typing import Final, Self
 
 from hl7bridge.config import MEBIBYTE
 from hl7bridge.errors import UnavailableError
-from hl7bridge.mllp.framing import Event, Frame, Framer, frame
+from hl7bridge.mllp.framing import COMMITTED, NOT_COMMITTED, Event, Frame, Framer, frame
 
 MAX_REPLY_BYTES: Final = MEBIBYTE
 REMEMBERED: Final = 256  # control ids whose second answer is recognised
 _BEFORE_MSH: Final = b" \t\r\n\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
+WHY_NOT: Final = 1.0  # seconds an HL7 answer may come behind a NAK
 POSITIVE: Final = (b"AA", b"CA")
 
 
@@ -36,6 +39,10 @@ class NoAnswer(UnavailableError):
 
 class Mismatched(NoAnswer):
     """An answer came that belongs to no message in flight."""
+
+
+class NotCommitted(NoAnswer):
+    """MLLP Release 2: the peer says that it did not commit the message (NAK). It may be sent again."""
 
 
 class NotSent(UnavailableError):
@@ -85,7 +92,7 @@ class MllpClient:
     """Sends over one connection, up to `window` messages in flight (1: each waits for the answer before it).
 
     timeout: seconds a message may wait for its answer; connect_timeout: seconds for connection and TLS handshake;
-    on_extra: called with answers nobody waits for. Use as `async with`, or call `close`.
+    on_extra: called with answers nobody waits for; commit_bytes: MLLP Release 2. Use as `async with`, or call `close`.
     """
 
     def __init__(
@@ -98,7 +105,9 @@ class MllpClient:
         connect_timeout: float = 10.0,
         window: int = 1,
         on_extra: Callable[[Reply], None] | None = None,
+        commit_bytes: bool = False,
     ) -> None:
+        self.commit_bytes = commit_bytes
         self.host = host
         self.port = port
         self.connected_times = 0
@@ -107,7 +116,7 @@ class MllpClient:
         self._tls = tls
         self._timeout = timeout
         self._connect_timeout = connect_timeout
-        self._room = asyncio.Semaphore(window)
+        self._room = asyncio.Semaphore(1 if commit_bytes else window)
         self._connecting = asyncio.Lock()
         self._wire: _Wire | None = None
 
@@ -122,15 +131,23 @@ class MllpClient:
         await self._connected()
 
     async def send(self, message: bytes) -> Reply:
-        """Sends one message and waits for its answer. Raises NotSent, NoAnswer or Mismatched."""
+        """Sends one message and waits for its answer. Raises NotSent, NoAnswer, NotCommitted or Mismatched."""
+        refused = False
         async with self._room:
             wire = await self._connected()
             answer = wire.send(message, control_id_of(message))
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._timeout) as limit:
                     await wire.drained()
+                    if not await wire.committed():
+                        limit.reschedule(asyncio.get_running_loop().time() + min(WHY_NOT, self._timeout))
+                        refused = True
                     return await answer
             except TimeoutError:
+                if refused:
+                    error = NotCommitted(f"{self.where} did not commit the message (NAK)")
+                    wire.end(error)
+                    raise error from None
                 wire.end(NoAnswer(f"{self.where} did not answer within {self._timeout:g} s"))
                 raise NoAnswer(f"{self.where} did not answer within {self._timeout:g} s") from None
             finally:
@@ -148,6 +165,8 @@ class MllpClient:
             try:
                 async with asyncio.timeout(self._timeout):
                     await wire.drained()
+                    if not await wire.committed():
+                        raise NotCommitted(f"{self.where} did not commit the message (NAK)")
             except TimeoutError:
                 error = NoAnswer(f"{self.where} did not take the message within {self._timeout:g} s")
                 wire.end(error)
@@ -200,6 +219,7 @@ class _Wire(asyncio.Protocol):
         self._framer = Framer(MAX_REPLY_BYTES)
         self._in_flight: deque[tuple[bytes, asyncio.Future[Reply]]] = deque()
         self._answered: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._commits: deque[asyncio.Future[bool]] = deque()
         self._writable = asyncio.Event()
         self._writable.set()
         self._gone = asyncio.Event()
@@ -212,14 +232,29 @@ class _Wire(asyncio.Protocol):
     def send(self, message: bytes, control_id: bytes) -> asyncio.Future[Reply]:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._in_flight.append((control_id, answer))
+        self._expect_commit()
         assert self._transport is not None
         self._transport.write(frame(message))
         return answer
 
     def post(self, message: bytes, control_id: bytes) -> None:
         self._answered.append(control_id)
+        self._expect_commit()
         assert self._transport is not None
         self._transport.write(frame(message))
+
+    def _expect_commit(self) -> None:
+        if self._client.commit_bytes:
+            self._commits.append(asyncio.get_running_loop().create_future())
+
+    async def committed(self) -> bool:
+        """Waits for the commit byte of the message in flight; True at once without MLLP Release 2."""
+        if not self._commits:
+            return True
+        try:
+            return await self._commits[0]
+        finally:
+            self._commits.popleft()
 
     async def drained(self) -> None:
         await self._writable.wait()
@@ -238,6 +273,10 @@ class _Wire(asyncio.Protocol):
         for _, answer in self._in_flight:
             if not answer.done():
                 answer.set_exception(type(error)(str(error)))
+        for commit in self._commits:
+            if not commit.done():
+                commit.set_exception(type(error)(str(error)))
+                commit.exception()  # seen, also when nobody waits for it
         self._in_flight.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -266,6 +305,12 @@ class _Wire(asyncio.Protocol):
                 self._answer(event.payload)
 
     def _answer(self, payload: bytes) -> None:
+        if self._client.commit_bytes:
+            if payload in (COMMITTED, NOT_COMMITTED):
+                self._commit(payload == COMMITTED)
+                return
+            assert self._transport is not None
+            self._transport.write(frame(COMMITTED))
         reply = read_reply(payload)
         if reply is not None:
             for place, (control_id, answer) in enumerate(self._in_flight):
@@ -284,3 +329,11 @@ class _Wire(asyncio.Protocol):
                 what = "is no HL7 acknowledgement" if reply is None else "is for another control id"
                 oldest.set_exception(Mismatched(f"the answer of {self._where} {what}"))
         self.end(NoAnswer(f"{self._where} gave an answer that belongs to no message"))
+
+    def _commit(self, committed: bool) -> None:
+        """The commit byte of the message in flight; one that nobody waits for ends the connection."""
+        waiting = next((commit for commit in self._commits if not commit.done()), None)
+        if waiting is None:
+            self.end(NoAnswer(f"{self._where} gave a commit byte that belongs to no message"))
+        else:
+            waiting.set_result(committed)

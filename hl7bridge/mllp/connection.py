@@ -7,6 +7,7 @@ What holds here:
   - The peer's FIN does not keep answers from it. When the listener ends a connection it first writes what it owes,
     then says FIN and swallows what still comes: closing a socket with unread bytes would reset it and take the last
     answer down with it. (Over TLS there is no half-close: the peer's close_notify ends both directions.)
+  - Where MLLP Release 2 is spoken a commit byte stands before each answer: ACK exactly when what came is durable.
   - Nothing of a payload is ever shown; the observer gets counts.
 """
 
@@ -17,8 +18,21 @@ import math
 from collections import deque
 from typing import cast
 
-from hl7bridge.mllp.framing import HEAD_BYTES, Broken, Cause, Discarded, Event, Frame, Framer, Junk, TooLarge, frame
-from hl7bridge.mllp.gate import Gate, HangUp, Refusal, Reply
+from hl7bridge.mllp.framing import (
+    COMMITTED,
+    HEAD_BYTES,
+    NOT_COMMITTED,
+    Broken,
+    Cause,
+    Discarded,
+    Event,
+    Frame,
+    Framer,
+    Junk,
+    TooLarge,
+    frame,
+)
+from hl7bridge.mllp.gate import Gate, HangUp, Refusal, Reply, Unkept
 from hl7bridge.mllp.observer import Observer, Why
 from hl7bridge.mllp.peer import keep_alive, peer_of
 
@@ -26,12 +40,13 @@ from hl7bridge.mllp.peer import keep_alive, peer_of
 class _Answer:
     """A place in the row of answers."""
 
-    __slots__ = ("block", "hangs_up", "settled", "size")
+    __slots__ = ("block", "commit", "hangs_up", "settled", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.settled = False
         self.block: bytes | None = None
+        self.commit = b""  # with MLLP Release 2: the byte that stands before the answer
         self.hangs_up = False
 
 
@@ -160,6 +175,8 @@ class Connection(asyncio.Protocol):
             if isinstance(event, Frame):
                 self._junk_run = 0
                 self._met = True
+                if self._listener.commit_bytes and event.payload in (COMMITTED, NOT_COMMITTED):
+                    continue  # the peer's word on an answer of ours; on NAK it asks for the answer by sending again
                 self._gate.tell(Observer.frame, self.peer, len(event.payload))
                 self._waiting.append(event.payload)
                 self._bytes += len(event.payload)
@@ -185,7 +202,7 @@ class Connection(asyncio.Protocol):
             answer.hangs_up, block = True, None
         except Exception as error:
             self._gate.tell(Observer.failed, self.peer, error)
-            block = self._refusal(payload[:HEAD_BYTES], Refusal.FAILED)
+            block = Unkept(self._refusal(payload[:HEAD_BYTES], Refusal.FAILED) or b"")
         self._settle(answer, block)
 
     def _refusal(self, head: bytes, refusal: Refusal) -> bytes | None:
@@ -198,7 +215,9 @@ class Connection(asyncio.Protocol):
             return None
 
     def _settle(self, answer: _Answer, block: bytes | None) -> None:
-        answer.block = block
+        if self._listener.commit_bytes:
+            answer.commit = NOT_COMMITTED if isinstance(block, Unkept) else COMMITTED
+        answer.block = block or None
         answer.settled = True
         if self._lost:
             _unsent(answer)
@@ -219,6 +238,8 @@ class Connection(asyncio.Protocol):
             self._bytes -= answer.size
             if answer.hangs_up:
                 self._hang_up()
+            elif answer.commit:
+                blocks.append(frame(answer.commit))
             if answer.block is not None:
                 blocks.append(frame(answer.block))
                 if isinstance(answer.block, Reply):
@@ -268,7 +289,7 @@ class Connection(asyncio.Protocol):
     def _answer_at_once(self, head: bytes, refusal: Refusal) -> None:
         answer = _Answer(0)
         self._answers.append(answer)
-        self._settle(answer, self._refusal(head, refusal))
+        self._settle(answer, Unkept(self._refusal(head, refusal) or b""))
 
     def _junk(self, count: int) -> None:
         self._gate.tell(Observer.junk, self.peer, count)

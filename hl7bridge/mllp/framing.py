@@ -25,6 +25,8 @@ CR: Final = 0x0D
 LF: Final = 0x0A
 START: Final = b"\x0b"
 END: Final = b"\x1c\x0d"
+COMMITTED: Final = b"\x06"  # MLLP Release 2: the block was committed to safe storage
+NOT_COMMITTED: Final = b"\x15"  # and this one was not: send it again
 HEAD_BYTES: Final = (
     4096  # of a block that is not kept whole: enough for any MSH, so that its NAK can name the control id
 )

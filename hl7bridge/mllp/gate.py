@@ -38,6 +38,10 @@ class Reply(bytes):
         return reply
 
 
+class Unkept(bytes):
+    """An answer, or b"" for none, to a block that is not durable: NAK where MLLP Release 2 is spoken."""
+
+
 Handle = Callable[[bytes, Peer], Awaitable[bytes | None]]  # payload -> answer, or None when none is due
 Refuse = Callable[[bytes, Refusal, Peer], bytes | None]  # the first bytes of a payload -> its negative answer
 RequiresCr = Callable[[bytes, Peer], bool]  # the first bytes of a payload -> must a CR follow its FS?

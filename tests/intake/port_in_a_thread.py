@@ -16,10 +16,12 @@ Handler = Callable[[bytes, Peer], Awaitable[bytes | None]]
 
 
 @contextlib.contextmanager
-def port_in_a_thread(make: Callable[[Listener], tuple[Handler, Refuse]], port: int = 0) -> Iterator[int]:
+def port_in_a_thread(
+    make: Callable[[Listener], tuple[Handler, Refuse]], port: int = 0, commit_bytes: bool = False
+) -> Iterator[int]:
     """Serves what `make` gives on a port of this machine; yields the port; drains at the end."""
     ready, loop = threading.Event(), asyncio.new_event_loop()
-    listener = Listener(host="127.0.0.1", port=port)
+    listener = Listener(host="127.0.0.1", port=port, commit_bytes=commit_bytes)
     servers: list[MllpServer] = []
 
     async def start() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -18,9 +20,10 @@ from hl7bridge.admission import events_of
 from hl7bridge.cli.send import send
 from hl7bridge.cli.sending import asks_for_answer, error_condition
 from hl7bridge.config import Listener
-from hl7bridge.errors import ConfigError
+from hl7bridge.errors import ConfigError, JournalError
 from hl7bridge.intake import Intake
 from hl7bridge.mllp.client import NotSent, control_id_of
+from hl7bridge.mllp.framing import frame
 from hl7bridge.mllp.gate import Refusal, Refuse
 from hl7bridge.mllp.peer import Peer
 
@@ -30,14 +33,14 @@ def message(control_id: str, type: str = "ADT^A01", more: str = "") -> bytes:
 
 
 @contextlib.contextmanager
-def bridge() -> Iterator[tuple[int, RecordingJournal]]:
+def bridge(commit_bytes: bool = False) -> Iterator[tuple[int, RecordingJournal]]:
     journal = RecordingJournal()
 
     def make(listener: Listener) -> tuple[Handler, Refuse]:
         intake = Intake(listener, journal, events_of([("ADT", "A01")]))  # type: ignore[arg-type]
         return intake.handle, intake.refuse
 
-    with port_in_a_thread(make) as port:
+    with port_in_a_thread(make, commit_bytes=commit_bytes) as port:
         yield port, journal
 
 
@@ -228,3 +231,86 @@ def test_which_messages_are_answered_in_any_case() -> None:
     assert asks_for_answer(message("C1", more="|||AL|NE"))
     assert not asks_for_answer(message("C1", more="|||SU"))
     assert not asks_for_answer(message("C1", "ACK"))
+
+
+def test_with_mllp_release_2_a_message_counts_when_its_commit_byte_came(tmp_path: Path) -> None:
+    with bridge(commit_bytes=True) as (port, journal):
+        taken = run(port, feed(tmp_path, message("C1"), message("C2")), "--mllp2")
+        refused = run(port, feed(tmp_path, message("C3", "ADT^Z99")), "--mllp2")
+        journal.failure = JournalError("disk")
+        failing = run(port, feed(tmp_path, message("C4")), "--mllp2")
+    assert taken.stdout.startswith("sent 2: 2 AA; ") and taken.exit_code == 0
+    assert "message 1: AR 201 Unsupported event code" in refused.stderr
+    assert "message 1: AR 207" in failing.stderr
+
+
+def test_a_receiver_without_mllp_release_2_is_no_answer_where_it_is_asked_for(tmp_path: Path) -> None:
+    with bridge() as (port, _):
+        result = run(port, feed(tmp_path, message("C1")), "--mllp2", "--timeout", "0.3")
+    assert result.exit_code == 1 and "no answer" in result.stderr
+
+
+ENHANCED = "|||AL|AL"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def reply(control_id: str, code: str, own: str, asks: str = "") -> bytes:
+    return f"MSH|^~\\&|C|D|A|B|2024||ACK|{own}|P|2.5|||{asks}\rMSA|{code}|{control_id}\r".encode()
+
+
+def test_application_acks_on_a_connection_of_their_own_are_taken_answered_and_waited_for(tmp_path: Path) -> None:
+    port_of_acks, answers = free_port(), list[bytes]()
+
+    async def answer(payload: bytes) -> bytes | None:
+        control_id = control_id_of(payload).decode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of_acks)
+        later = reply(control_id, "AA" if control_id == "C1" else "AE", "LATER", "AL")
+        writer.write(frame(later))  # before the accept ACK: the order of two connections is nobody's
+        answers.append(await reader.readuntil(b"\x1c\r"))
+        writer.close()
+        return reply(control_id, "CA", "NOW")
+
+    with answering(answer) as port:
+        feed_file = feed(tmp_path, message("C1", more=ENHANCED), message("C2", more=ENHANCED), message("C3"))
+        result = run(port, feed_file, "--ack-port", port_of_acks)
+    assert "sent 3: 3 CA;" in result.stdout and "application ACKs: 1 AA, 1 AE" in result.stdout
+    assert "message 2: AE" in result.stderr and result.exit_code == 1
+    assert all(b"MSA|CA|LATER\r" in answer for answer in answers) and len(answers) == 3
+
+
+def test_an_application_ack_that_never_comes_is_a_failure(tmp_path: Path) -> None:
+    async def answer(payload: bytes) -> bytes | None:
+        return reply(control_id_of(payload).decode(), "CA", "NOW")
+
+    with answering(answer) as port:
+        arguments = (
+            feed(tmp_path, message("C1", more=ENHANCED)),
+            "--ack-port",
+            free_port(),
+            "--timeout",
+            "0.2",
+            "--json",
+        )
+        result = run(port, *arguments)
+    assert json.loads(result.stdout)["application_acks"] == {"did not come": 1}
+    assert result.exit_code == 1
+
+
+def test_a_message_that_is_refused_is_owed_no_application_ack(tmp_path: Path) -> None:
+    async def answer(payload: bytes) -> bytes | None:
+        return reply(control_id_of(payload).decode(), "CR", "NOW")
+
+    with answering(answer) as port:
+        result = run(port, feed(tmp_path, message("C1", more=ENHANCED)), "--ack-port", free_port(), "--timeout", "60")
+    assert "sent 1: 1 CR;" in result.stdout
+
+
+def test_a_taken_port_for_application_acks_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with bridge() as (port, _):
+        result = run(port, feed(tmp_path, message("C1")), "--ack-port", port)
+    assert isinstance(result.exception, NotSent)

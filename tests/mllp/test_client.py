@@ -15,6 +15,7 @@ from hl7bridge.mllp.client import (
     Mismatched,
     MllpClient,
     NoAnswer,
+    NotCommitted,
     NotSent,
     Reply,
     control_id_of,
@@ -330,3 +331,139 @@ def test_a_reply_does_not_show_its_bytes() -> None:
     reply = read_reply(ack("SENTINEL"))
     assert reply is not None
     assert "SENTINEL" not in repr(reply)
+
+
+def release_2(port: int, **keys: float) -> MllpClient:
+    return MllpClient("127.0.0.1", port, timeout=keys.get("timeout", PATIENCE), commit_bytes=True)
+
+
+async def test_with_mllp_release_2_a_message_is_out_when_its_commit_byte_came_in_whatever_pieces() -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(*(bytes([byte]) for byte in frame(b"\x06")))
+        await talker.say(frame(ack("1", "CA")))
+        assert await talker.message() == b"\x06"  # ours, for the HL7 answer
+        await talker.message()
+        await talker.say(frame(b"\x06"))
+        await talker.until_closed()
+
+    async with talking(script) as (port, opened), release_2(port) as client:
+        assert (await client.send(message("1"))).ack_code == b"CA"
+        await client.post(message("2"))
+        assert len(opened) == 1
+
+
+async def test_with_mllp_release_2_a_nak_is_not_committed_and_the_message_may_be_sent_again() -> None:
+    async def refusing(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(b"\x15"))
+        await talker.until_closed()
+
+    async def taking(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(b"\x06"), frame(ack("1")))
+        await talker.until_closed()
+
+    async with talking(refusing, refusing, taking) as (port, opened), release_2(port, timeout=0.2) as client:
+        with pytest.raises(NotCommitted):
+            await client.send(message("1"))
+        with pytest.raises(NotCommitted):
+            await client.post(message("1"))
+        await client.close()
+        assert (await client.send(message("1"))).accepted
+        assert len(opened) == 3
+
+
+async def test_with_mllp_release_2_an_hl7_answer_behind_the_nak_says_why() -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(b"\x15"), frame(ack("1", "AE")))
+        await talker.until_closed()
+
+    async with talking(script) as (port, _), release_2(port) as client:
+        assert (await client.send(message("1"))).ack_code == b"AE"
+
+
+async def test_with_mllp_release_2_no_commit_byte_is_no_answer_whatever_hl7_says() -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack("1")))
+        await talker.until_closed()
+
+    async with talking(script, script) as (port, opened), release_2(port, timeout=0.1) as client:
+        with pytest.raises(NoAnswer):
+            await client.send(message("1"))
+        with pytest.raises(NoAnswer):
+            await client.post(message("2"))
+        assert len(opened) == 2  # the late byte of the first cannot be taken for the second's
+
+
+async def test_with_mllp_release_2_a_commit_byte_nobody_waits_for_ends_the_connection() -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(b"\x06"), frame(ack("1")), frame(b"\x06"))
+        await talker.until_closed()
+
+    async def second(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(b"\x06"), frame(ack("2")))
+        await talker.until_closed()
+
+    async with talking(script, second) as (port, opened), release_2(port) as client:
+        assert (await client.send(message("1"))).accepted
+        async with asyncio.timeout(PATIENCE):
+            while client._wire is not None and not client._wire.ended:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0)
+        assert (await client.send(message("2"))).accepted
+        assert len(opened) == 2
+
+
+async def test_reconnecting_opens_exactly_one_socket_however_many_send_at_once() -> None:
+    async def hanging_up(talker: Talker) -> None:
+        await talker.message()
+
+    async def taking(talker: Talker) -> None:
+        for _ in range(8):
+            raw = await talker.message()
+            await talker.say(frame(ack(control_id_of(raw).decode())))
+        await talker.until_closed()
+
+    async with (
+        talking(hanging_up, taking) as (port, opened),
+        MllpClient("127.0.0.1", port, window=8, timeout=PATIENCE) as client,
+    ):
+        with pytest.raises(NoAnswer):
+            await client.send(message("0"))
+        replies = await asyncio.gather(*(client.send(message(str(n))) for n in range(8)))
+        assert [reply.control_id for reply in replies] == [str(n).encode() for n in range(8)]
+        assert len(opened) == client.connected_times == 2
+
+
+async def test_an_application_ack_behind_the_accept_ack_is_an_answer_of_its_own() -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(ack("1", "CA")) + frame(ack("1", "AE")))
+        await talker.message()
+        await talker.say(frame(ack("2", "CA")))
+        await talker.until_closed()
+
+    extras: list[Reply] = []
+    async with (
+        talking(script) as (port, _),
+        MllpClient("127.0.0.1", port, timeout=PATIENCE, on_extra=extras.append) as client,
+    ):
+        assert (await client.send(message("1"))).ack_code == b"CA"
+        assert (await client.send(message("2"))).ack_code == b"CA"
+        assert [(reply.ack_code, reply.control_id) for reply in extras] == [(b"AE", b"1")]
+
+
+@pytest.mark.parametrize("answer", [b"", b"\r", b"MSA|AA|1\r", b"MSH|^~\\&|A\rMSA\r", b"<html>no</html>"])
+async def test_an_answer_that_is_empty_or_not_hl7_is_never_a_yes(answer: bytes) -> None:
+    async def script(talker: Talker) -> None:
+        await talker.message()
+        await talker.say(frame(answer))
+        await talker.until_closed()
+
+    async with talking(script) as (port, _), MllpClient("127.0.0.1", port, timeout=PATIENCE) as client:
+        with pytest.raises(Mismatched):
+            await client.send(message("1"))

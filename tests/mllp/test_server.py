@@ -14,7 +14,7 @@ from scripted_peer import PATIENCE, Echo, Recorder, bench, eventually, listener,
 
 from hl7bridge.errors import UnavailableError
 from hl7bridge.mllp.framing import frame
-from hl7bridge.mllp.gate import HangUp, Limits, Refusal
+from hl7bridge.mllp.gate import HangUp, Limits, Refusal, Unkept
 from hl7bridge.mllp.observer import Observer
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.mllp.server import MllpServer
@@ -549,3 +549,48 @@ async def test_a_defect_in_the_question_for_the_cr_leaves_the_listeners_own_rule
         await peer.send(b"\x0bloose\x1c\n")
         assert await peer.answer() == b"ACK loose"
         await b.recorder.until("failed", "RuntimeError")
+
+
+R2 = {"commit_bytes": True}
+
+
+async def test_with_mllp_release_2_the_commit_byte_comes_first_and_only_after_the_handler() -> None:
+    async with bench(R2) as b:
+        peer = await b.peer()
+        b.echo.answers[b"quiet"] = None
+        await peer.send(frame(b"hold") + frame(b"quiet"))
+        await eventually(lambda: len(b.echo.seen) == 2)
+        assert not peer._answers
+        b.echo.go.set()
+        said = [await peer.answer() for _ in range(3)]
+        assert said == [b"\x06", b"ACK hold", b"\x06"]
+
+
+async def test_with_mllp_release_2_what_was_not_kept_is_a_nak() -> None:
+    async with bench(R2 | {"max_message_bytes": 100}) as b:
+        b.echo.answers[b"refused"] = Unkept(b"AE")
+        b.echo.answers[b"silent"] = Unkept()
+        peer = await b.peer()
+        await peer.send(frame(b"refused") + frame(b"silent") + frame(b"boom") + frame(b"abcd\x1ce") + frame(b"x" * 200))
+        said = [await peer.answer() for _ in range(9)]
+        assert said[:3] == [b"\x15", b"AE", b"\x15"]
+        assert said[3] == b"\x15" and said[4].startswith(b"NAK failed")
+        assert said[5] == b"\x15" and said[6].startswith(b"NAK broken")
+        assert said[7] == b"\x15" and said[8].startswith(b"NAK too-large")
+
+
+async def test_with_mllp_release_2_the_peers_commit_bytes_are_no_messages_in_whatever_pieces_they_come() -> None:
+    async with bench(R2) as b:
+        peer = await b.peer()
+        await peer.send(frame(b"one"))
+        assert [await peer.answer(), await peer.answer()] == [b"\x06", b"ACK one"]
+        await peer.send(*(bytes([byte]) for byte in frame(b"\x06") + frame(b"\x15")), frame(b"two"))
+        assert [await peer.answer(), await peer.answer()] == [b"\x06", b"ACK two"]
+        assert b.echo.seen == [b"one", b"two"]
+
+
+async def test_without_mllp_release_2_a_commit_byte_is_a_message_like_any_other() -> None:
+    async with bench() as b:
+        peer = await b.peer()
+        await peer.send(frame(b"\x06"))
+        assert await peer.answer() == b"ACK \x06"
