@@ -12,6 +12,7 @@ import click
 
 from hl7bridge.cli.activation import activate, rollback, versions
 from hl7bridge.cli.conformance import conformance
+from hl7bridge.cli.mappings_compiled import compiled
 from hl7bridge.cli.mappings_schema import schema
 from hl7bridge.cli.mappings_show import show
 from hl7bridge.cli.terminal import placed, plain
@@ -40,7 +41,7 @@ def mappings() -> None:
     """
 
 
-for command in (activate, conformance, rollback, schema, show, versions, watch):
+for command in (activate, compiled, conformance, rollback, schema, show, versions, watch):
     mappings.add_command(command)
 
 

@@ -37,13 +37,14 @@ class Problem(NamedTuple):
 class Group:
     """One occurrence of a group: its path ("" for the message), the group around, what is in it in order of arrival."""
 
-    __slots__ = ("members", "parent", "path", "repeats")
+    __slots__ = ("_seen", "members", "parent", "path", "repeats")
 
     def __init__(self, path: str, parent: Group | None, repeats: bool = False) -> None:
         self.path = path
         self.parent = parent
         self.repeats = repeats  # the structure allows several of it
         self.members: list[Leaf | Group] = []
+        self._seen: dict[str, Segment | None] = {}  # what `find` found
 
     def walk(self) -> Iterator[tuple[str, Segment, Group]]:
         """Path, segment and group of all segments in here and below, in the order of the message."""
@@ -53,13 +54,17 @@ class Group:
     def find(self, segment_id: str) -> Segment | None:
         """The first such segment in this group (its own before those of its groups), else in the groups around it.
 
-        What stands in another occurrence of a repeating group is never found: it belongs to another order.
+        What stands in another occurrence of a repeating group is never found: it belongs to another order. To be asked
+        when the message is arranged: what was found is kept.
         """
+        if segment_id in self._seen:
+            return self._seen[segment_id]
         found = self.within(segment_id)
         around = self.parent
         while found is None and around is not None:
             found = around.within(segment_id, into_repeating=False)
             around = around.parent
+        self._seen[segment_id] = found
         return found
 
     def within(self, segment_id: str, into_repeating: bool = True) -> Segment | None:

@@ -1,7 +1,8 @@
-"""Reading a message for the tables: references and conditions become small functions of a Context.
+"""Reading a message for the tables: references and conditions become Python expressions.
 
 Sans-IO. Which repetition a reference means: the row's own field is the repetition at hand, any other field its first;
-another segment's field is looked up in the innermost group around that holds such a segment.
+another segment's field is looked up in the innermost group around that holds such a segment. The names the expressions
+use: compile.py.
 """
 
 from __future__ import annotations
@@ -10,126 +11,11 @@ import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hl7bridge.mapping.runtime import Context
-from hl7bridge.mapping.schema import All, Compare, Condition, Literal_, Measure, Ref, Row, Table, Valued
+from hl7bridge.mapping.code import Code
+from hl7bridge.mapping.schema import All, Compare, Condition, FieldValue, Literal_, Measure, Ref, Row, Table, Valued
+from hl7bridge.mapping.schema import Any as AnyOf
 
-Test = Callable[[Context], bool]
-
-
-class Getter(NamedTuple):
-    """`raw` gives the text as sent; `level` is how deep it lies relative to the table's values (added to ctx.level)."""
-
-    raw: Callable[[Context], str]
-    absolute: bool  # level counts from the field, not from the context
-    level: int
-
-
-def getter(ref: Ref, table: Table, own: int) -> Getter:
-    """How to read `ref` in a row of `table` whose own field (segment) or component (data type) is `own`."""
-    if ref.root != table.source:
-        return Getter(_foreign(ref), True, len(ref.parts) - 1 if ref.parts else 0)
-    if table.kind == "segment":
-        if not ref.parts:
-            return Getter(lambda ctx: ctx.segment.id, True, 2)
-        return Getter(_field(ref.parts, own), True, len(ref.parts) - 1)
-    if not ref.parts:
-        return Getter(lambda ctx: ctx.text, False, 0)
-    return Getter(_component(ref.parts), False, len(ref.parts))
-
-
-def _first_repetition(ctx: Context, raw: str) -> str:
-    separator = ctx.run.message.separators.repetition
-    return raw.partition(separator)[0] if separator else raw
-
-
-def _dig(ctx: Context, raw: str, parts: tuple[int, ...], level: int) -> str:
-    for number in parts:
-        pieces = ctx.run.split(raw, level)
-        if number > len(pieces):
-            return ""
-        raw = pieces[number - 1]
-        level += 1
-    return raw
-
-
-def _field(parts: tuple[int, ...], own: int) -> Callable[[Context], str]:
-    number, deeper = parts[0], parts[1:]
-    if number == own:
-        if not deeper:
-            return lambda ctx: ctx.text
-        return lambda ctx: _dig(ctx, ctx.text, deeper, 0)
-
-    def read(ctx: Context) -> str:
-        fields = ctx.parts
-        if number >= len(fields):
-            return ""
-        raw = _first_repetition(ctx, fields[number])
-        return _dig(ctx, raw, deeper, 0) if deeper else raw
-
-    return read
-
-
-def _component(parts: tuple[int, ...]) -> Callable[[Context], str]:
-    number, deeper = parts[0], parts[1:]
-
-    def read(ctx: Context) -> str:
-        if number > len(ctx.parts):
-            return ""
-        raw = ctx.parts[number - 1]
-        return _dig(ctx, raw, deeper, ctx.level + 1) if deeper else raw
-
-    return read
-
-
-def _foreign(ref: Ref) -> Callable[[Context], str]:
-    def read(ctx: Context) -> str:
-        segment = ctx.group.find(ref.root) if ctx.group is not None else None
-        if segment is None:
-            return ""
-        if not ref.parts:
-            return segment.id
-        if ref.parts[0] >= len(segment.fields):
-            return ""
-        raw = segment.fields[ref.parts[0]]
-        if segment.id != "MSH" or ref.parts[0] > 2:
-            raw = _first_repetition(ctx, raw)
-        return _dig(ctx, raw, ref.parts[1:], 0)
-
-    return read
-
-
-def reader(ref: Ref, table: Table, own: int) -> Callable[[Context], str]:
-    """The leaf text at `ref`: first component of a composite, escapes resolved, "" when not valued."""
-    raw, absolute, level = getter(ref, table, own)
-    if absolute:
-        return lambda ctx: ctx.run.leaf(raw(ctx), level)
-    return lambda ctx: ctx.run.leaf(raw(ctx), ctx.level + level)
-
-
-def joiner(row: Row, table: Table, own: int) -> Callable[[Context], str]:
-    """`concat:`; blanks at the ends go, runs of them collapse; "" when no field part has content."""
-    parts: list[tuple[bool, Callable[[Context], str]]] = []
-    for part in row.concat:
-        if isinstance(part, Literal_):
-            parts.append((False, _constant(part.text)))
-        else:
-            parts.append((True, reader(part, table, own)))
-
-    def join(ctx: Context) -> str:
-        texts, valued = [], False
-        for is_field, read in parts:
-            text = read(ctx)
-            valued = valued or (is_field and bool(text))
-            texts.append(text)
-        return " ".join("".join(texts).split()) if valued else ""
-
-    return join
-
-
-def _constant(text: str) -> Callable[[Context], str]:
-    return lambda ctx: text
-
-
+SEPARATORS = ("run.component", "run.subcomponent")
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -140,56 +26,131 @@ OPERATORS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-def tester(condition: Condition, table: Table, own: int) -> Test:
-    """`when:` as a function."""
+class Raw(NamedTuple):
+    """An expression for text as sent, how deep it lies (0: a repetition, 1: a component, 2: a subcomponent) and
+    whether it differs from repetition to repetition."""
+
+    text: str
+    level: int
+    varies: bool
+
+
+class Reader:
+    """Reads for the rows of one field or component of a table.
+
+    own: the number of that field or component, -1 where no row is at work; level: of the whole value that a data type
+    table reads, 0 for a segment table.
+    """
+
+    def __init__(self, code: Code, table: Table, own: int, level: int = 0) -> None:
+        self.code, self.table, self.own, self.level = code, table, own, level
+        self.certain = True  # what is read now is read whenever the block runs
+
+    def raw(self, ref: Ref) -> Raw:
+        """The text at `ref` as sent."""
+        parts = ref.parts
+        if ref.root != self.table.source:
+            if not parts:
+                return Raw(f"run.id_of(group, {ref.root!r})", 0, False)
+            return self._deeper(f"run.seen(group, {ref.root!r}, {parts[0]})", parts[1:], 0, False)
+        if self.table.kind == "datatype":
+            if not parts:
+                return Raw("raw", self.level, False)
+            return self._deeper(component(parts[0]), parts[1:], self.level + 1, False)
+        if not parts:
+            return Raw("segment.id", 2, False)
+        if parts[0] == self.own:
+            return self._deeper("text", parts[1:], 0, True)
+        first = self.code.part(f"first_{parts[0]}", f"run.first(fields, {parts[0]})", False, self.certain)
+        return self._deeper(first, parts[1:], 0, False)
+
+    def _deeper(self, text: str, parts: tuple[int, ...], level: int, varies: bool) -> Raw:
+        for number in parts:
+            if level < len(SEPARATORS):
+                text = f"run.nth({text}, {SEPARATORS[level]}, {number})"
+            elif number > 1:
+                text = "''"
+            level += 1
+        return Raw(text, level, varies)
+
+    def leaf(self, ref: Ref) -> str:
+        """The leaf text at `ref`: first component of a composite, escapes resolved, "" when not valued."""
+        raw = self.raw(ref)
+        return self.code.part(f"text_of_{ref}", leaf_of(raw), raw.varies, self.certain)
+
+    def valued(self, ref: Ref) -> str:
+        raw = self.raw(ref)
+        return self.code.part(f"has_{ref}", f"run.valued({raw.text})", raw.varies, self.certain)
+
+    def test(self, condition: Condition) -> str:
+        """`when:` as an expression."""
+        if isinstance(condition, Valued):
+            return f"not {self.valued(condition.ref)}" if condition.negated else self.valued(condition.ref)
+        if isinstance(condition, Compare):
+            return self._compare(condition)
+        if isinstance(condition, Measure):
+            return self._measure(condition)
+        tests, certain = list[str](), self.certain
+        for part in condition.parts:
+            tests.append(f"({self.test(part)})" if isinstance(part, All | AnyOf) else self.test(part))
+            self.certain = False  # what follows may not be looked at
+        self.certain = certain
+        return (" and " if isinstance(condition, All) else " or ").join(tests)
+
+    def _compare(self, condition: Compare) -> str:
+        found = self.leaf(condition.ref)
+        if condition.other is not None:
+            return f"{found} {'!=' if condition.negated else '=='} {self.leaf(condition.other)}"
+        if len(condition.values) == 1:
+            return f"{found} {'!=' if condition.negated else '=='} {condition.values[0]!r}"
+        return f"{found} {'not in' if condition.negated else 'in'} {{{', '.join(map(repr, condition.values))}}}"
+
+    def _measure(self, condition: Measure) -> str:
+        ref, sign = condition.ref, {"=": "=="}.get(condition.operator, condition.operator)
+        if condition.kind == "length":
+            return f"len({self.leaf(ref)}) {sign} {condition.number}"
+        if len(ref.parts) != 1:
+            raise ValueError(f"count({ref}) counts repetitions, and only a field repeats")
+        where = "segment" if ref.root == self.table.source else f"run.at(segment, group, {ref.root!r})"
+        counted = f"run.count_of({where}, {ref.parts[0]})"
+        return f"{self.code.part(f'count_of_{ref}', counted, False, self.certain)} {sign} {condition.number}"
+
+    def concat(self, row: Row) -> str:
+        """`concat:`; blanks at the ends go, runs of them collapse; "" when no field part has content."""
+        parts = [repr(part.text) if isinstance(part, Literal_) else self.leaf(part) for part in row.concat]
+        fields = [text for text, part in zip(parts, row.concat, strict=True) if isinstance(part, Ref)]
+        if len(parts) == 1:
+            return f"' '.join({parts[0]}.split())"
+        return f"(' '.join(({' + '.join(parts)}).split()) if {' or '.join(fields)} else '')"
+
+    def field(self, value: FieldValue) -> str:
+        """`{field: OBX-6.1, apply: ucum}`"""
+        found = self.leaf(value.ref)
+        return f"({found} and {function(value.apply)}({found}))" if value.apply else found
+
+
+def leaf_of(raw: Raw) -> str:
+    return f"run.leaf{min(raw.level, 2)}({raw.text})"
+
+
+def component(number: int) -> str:
+    """The variable that holds a component of what a data type table reads."""
+    return f"part_{number}"
+
+
+def function(name: str) -> str:
+    """The name of a built-in function in generated code."""
+    return "apply_" + name.replace("-", "_")
+
+
+def asks_for_absence(row: Row) -> bool:
+    """Whether the condition is about the row's own field not being there: only then does the row run without it."""
+    return row.when is not None and _absence(row.when, row.source)
+
+
+def _absence(condition: Condition, source: Ref) -> bool:
     if isinstance(condition, Valued):
-        raw = getter(condition.ref, table, own).raw
-        if condition.negated:
-            return lambda ctx: not ctx.run.valued(raw(ctx))
-        return lambda ctx: ctx.run.valued(raw(ctx))
-    if isinstance(condition, Compare):
-        return _compare(condition, table, own)
-    if isinstance(condition, Measure):
-        return _measure(condition, table, own)
-    tests = [tester(part, table, own) for part in condition.parts]
-    return _joined(tests, isinstance(condition, All))
-
-
-def _joined(tests: list[Test], every: bool) -> Test:
-    """`and` or `or` of all: pairs of functions, which cost less than a loop."""
-    first, *rest = tests
-    if not rest:
-        return first
-    others = _joined(rest, every)
-    if every:
-        return lambda ctx: first(ctx) and others(ctx)
-    return lambda ctx: first(ctx) or others(ctx)
-
-
-def _compare(condition: Compare, table: Table, own: int) -> Test:
-    read = reader(condition.ref, table, own)
-    negated = condition.negated
-    if condition.other is not None:
-        other = reader(condition.other, table, own)
-        return lambda ctx: (read(ctx) == other(ctx)) is not negated
-    values = frozenset(condition.values)
-    return lambda ctx: (read(ctx) in values) is not negated
-
-
-def _measure(condition: Measure, table: Table, own: int) -> Test:
-    compare, number = OPERATORS[condition.operator], condition.number
-    if condition.kind == "length":
-        read = reader(condition.ref, table, own)
-        return lambda ctx: compare(len(read(ctx)), number)
-    ref = condition.ref
-    if len(ref.parts) != 1:
-        raise ValueError(f"count({ref}) counts repetitions, and only a field repeats")
-
-    def count(ctx: Context) -> bool:
-        segment = ctx.segment if ref.root == ctx.segment.id else ctx.group.find(ref.root) if ctx.group else None
-        raw = segment.fields[ref.parts[0]] if segment is not None and ref.parts[0] < len(segment.fields) else ""
-        separator = ctx.run.message.separators.repetition
-        pieces = raw.split(separator) if separator else [raw]
-        return compare(sum(1 for piece in pieces if ctx.run.valued(piece)), number)
-
-    return count
+        return condition.negated and condition.ref == source
+    if isinstance(condition, All | AnyOf):
+        return any(_absence(part, source) for part in condition.parts)
+    return False

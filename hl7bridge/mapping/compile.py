@@ -1,60 +1,163 @@
-"""Segment and data type tables become functions: each row one closure, each table its rows grouped by field.
+"""Segment and data type tables become Python code: one function for each, its rows in order, grouped by field.
 
 Sans-IO. Everything that does not depend on the message is decided here, once: paths, types, converters, code tables,
-options, functions. A field that is empty costs one test unless one of its rows has a condition.
+options, functions. A field that is empty costs one test unless one of its rows has a condition. The code of a table is
+made when it is first used; `hl7bridge mappings compiled PID-Patient` prints it. Tracebacks show its lines.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import builtins
+import keyword
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
 
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.resource import Body, Erasure, Resource
+from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
-from hl7bridge.mapping.erase import erasures
-from hl7bridge.mapping.rows import Apply, RowCompiler, asks_for_absence
-from hl7bridge.mapping.runtime import NULL, Context, Deletion, Issue, Run
-from hl7bridge.mapping.schema import OptionValue, Row, Table, TableSet
+from hl7bridge.mapping import write
+from hl7bridge.mapping.access import Reader, function
+from hl7bridge.mapping.code import Code
+from hl7bridge.mapping.codes import honest
+from hl7bridge.mapping.convert import CONVERTERS, Invalid
+from hl7bridge.mapping.erase import governed, only_fills
+from hl7bridge.mapping.functions import FUNCTIONS, applied, encoded, system_of
+from hl7bridge.mapping.placing import LinkSlots, Placer
+from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
+from hl7bridge.mapping.schema import Condition, FieldValue, Link, OptionValue, Path, Ref, Row, Table, TableSet
+from hl7bridge.mapping.table_code import DatatypeCode, SegmentCode
+from hl7bridge.mapping.target import Target, compile_path
 
 MAPPING_VERSION = "mapping-version"  # the option whose value the version of the tables is written behind
+LEVELS = ("", "_in_component", "_in_subcomponent")  # what stands behind a data type table's name, by level
+
+Fill = Callable[[Run, Segment, Group | None, Resource], Body]
+Test = Callable[[Run, Segment, Group | None], object]
+Read = Callable[[Run, Segment, Group | None], str]
+WriteLink = Callable[[Run, Segment, Body, Resource, Resource], None]
 
 
-class Field(NamedTuple):
-    """The rows of one field or component."""
+def _helpers() -> Mapping[str, Any]:
+    """What generated code may call."""
+    named: list[Any] = [Resource, Invalid, Issue, Deletion, only_deletes, honest]
+    named += [write.merge, write.put_one, write.beside_one, write.made_first, write.put_other, write.extend]
+    named += [write.behind, write.refer, write.write_link, write.holds, system_of, encoded, applied]
+    return MappingProxyType(
+        {
+            "NULL": NULL,
+            **{each.__name__: each for each in named},
+            **{f"to_{type_}": convert for type_, convert in CONVERTERS.items()},
+            **{function(name): apply for name, apply in FUNCTIONS.items()},
+        }
+    )
 
-    number: int  # 0: the bare source, applied once
-    rows: tuple[Apply, ...]
-    absent: tuple[Apply, ...]  # those whose condition asks for the field not being valued
-    path: str  # the first row's path, for recording a deletion
-    erasures: tuple[Erasure, ...]  # what a deletion takes away
-    source: str
+
+HELPERS = _helpers()
+_KNOWN = MappingProxyType({**vars(builtins), **dict.fromkeys(keyword.kwlist), **HELPERS})
 
 
 class Compiler:
-    """Compiles the tables of one TableSet; data type tables are compiled when first needed. `traced`: see trace.py."""
+    """Compiles the tables of one TableSet, each when it is first needed. `traced`: see trace.py."""
 
     def __init__(self, tables: TableSet, model: Model, traced: bool = False) -> None:
         self.traced = traced
         self.tables = tables
         self.model = model
-        self._segments: dict[str, SegmentTable] = {}
-        self._datatypes: dict[str, DatatypeTable] = {}
+        self._segments: dict[str, Fill] = {}
+        self._datatypes: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._writes: dict[tuple[str, str], WriteLink] = {}
+        self._sources: dict[str, str] = {}
 
-    def segment(self, name: str) -> SegmentTable:
-        if name not in self._segments:
+    def segment(self, name: str) -> Fill:
+        """Writes what a segment says into a resource's body; gives the instances that links ask for."""
+        found = self._segments.get(name)
+        if found is None:
             table = self.tables.segments[name]
-            self._segments[name] = compiled = SegmentTable(table)
-            compiled.fields = self._fields(table)
-        return self._segments[name]
+            made = SegmentCode(self, table, _identifier(name), _KNOWN, self._asked(name))
+            found = self._segments[name] = self._function(made.source, made.constants, made.name, table.name)
+        return found
 
-    def datatype(self, name: str) -> DatatypeTable:
-        if name not in self._datatypes:
+    def datatype(self, name: str, level: int = 0) -> Callable[..., Any]:
+        """Fills `body` from a value at a level (0: a repetition); of a table for a primitive gives the text."""
+        level = min(level, len(LEVELS) - 1)
+        found = self._datatypes.get((name, level))
+        if found is None:
             table = self.tables.datatypes[name]
-            primitive = self.model.is_primitive(table.target)
-            self._datatypes[name] = compiled = DatatypeTable(table, primitive)
-            compiled.fields = self._fields(table)
-        return self._datatypes[name]
+            made = DatatypeCode(self, table, _identifier(name) + LEVELS[level], _KNOWN, level)
+            title = name + LEVELS[level].replace("_", " ")
+            filler: Callable[..., Any] = self._function(made.source, made.constants, made.name, title)
+            found = self._datatypes[name, level] = filler
+        return found
+
+    def call(self, code: Code, name: str, level: int) -> str:
+        """The name by which code calls a data type table; its own code is made at the first call."""
+        called = _identifier(name) + LEVELS[min(level, len(LEVELS) - 1)]
+        code.constants.setdefault(called, _Later(self, name, level, called, code.constants))
+        return called
+
+    def everything(self) -> Iterator[str]:
+        """Makes the code of every table; gives the names."""
+        for name in self.tables.segments:
+            self.segment(name)
+            yield name
+        for name in self.tables.datatypes:
+            self.datatype(name)
+            yield name
+
+    def code(self, name: str) -> str:
+        """The code of one table, for people."""
+        if name in self.tables.segments:
+            self.segment(name)
+        else:
+            self.datatype(name)
+        return self._sources[name]
+
+    # -- for message tables ---------------------------------------------------------------------------------------
+
+    def test(self, condition: Condition, table: Table) -> Test:
+        """A condition outside of any row."""
+        code = Code(_KNOWN)
+        return self._expression(code, Reader(code, table, -1).test(condition), f"when {table.source}")
+
+    def read(self, value: Ref | FieldValue, table: Table) -> Read:
+        """A field outside of any row."""
+        code = Code(_KNOWN)
+        reader = Reader(code, table, -1)
+        text = reader.field(value) if isinstance(value, FieldValue) else reader.leaf(value)
+        return self._expression(code, text, f"field of {table.source}")
+
+    def target(self, root: str, path: Path) -> Target:
+        """Where a link's path leads from a resource of a type."""
+        return compile_path(self.model, root, path)
+
+    def link(self, link: Link, root: str) -> WriteLink:
+        """Writes one reference into a resource of a type."""
+        found = self._writes.get((root, link.path.text))
+        if found is None:
+            target = self.target(root, link.path)
+            code = Code(_KNOWN, frozenset(("run", "segment", "slots", "resource", "body", "to")))
+            at = Placer(code, LinkSlots(False), "0", self.traced).locate(target.hops)
+            code.add(f"write_link(run, {at.text}, {target.name!r}, {target.many}, to, {at.resource})")
+            head = ["def link(run, segment, slots, resource, to):", "    body = resource.body"]
+            source = "\n".join((*head, *code.lines)) + "\n"
+            found = self._function(source, code.constants, "link", f"{root}.{link.path.text}")
+            self._writes[root, link.path.text] = found
+        return found
+
+    def _expression(self, code: Code, text: str, title: str) -> Callable[..., Any]:
+        code.head()
+        code.add(f"return {text}")
+        code.settle()
+        head = ["    fields = segment.fields"] if any("fields" in line for line in code.lines) else []
+        lines = ["def found(run, segment, group):", *head, *code.lines]
+        made: Callable[..., Any] = self._function("\n".join(lines) + "\n", code.constants, "found", title)
+        return made
+
+    # -- what rows ask --------------------------------------------------------------------------------------------
 
     def setting(self, value: str | OptionValue) -> str:
         """A constant, or the site's; behind `mapping-version` stands the version of the tables themselves."""
@@ -63,115 +166,86 @@ class Compiler:
         said = self.tables.settings[value.name]
         return f"{said}:{self.tables.version}" if value.name == MAPPING_VERSION else said
 
-    def _switched_on(self, row: Row) -> bool:
+    def switched_on(self, row: Row) -> bool:
         return row.option is None or self.tables.settings[row.option.name] == row.option.value
 
-    def _fields(self, table: Table) -> tuple[Field, ...]:
-        grouped: dict[int, list[tuple[Row, Apply]]] = {}
-        for row in table.rows:
-            if self._switched_on(row):
-                number = row.source.parts[0] if row.source.parts else 0
-                grouped.setdefault(number, []).append((row, RowCompiler(self, table, row).compile()))
-        return tuple(
-            Field(
-                number,
-                tuple(apply for _, apply in rows),
-                tuple(apply for row, apply in rows if asks_for_absence(row)),
-                rows[0][0].to.text if rows[0][0].to else "",
-                erasures(self.model, self.tables, table, [row for row, _ in rows]),
-                str(rows[0][0].source),
+    def is_primitive(self, datatype: str) -> bool:
+        return self.model.is_primitive(self.tables.datatypes[datatype].target)
+
+    def makes_others(self, datatype: str, within: frozenset[str] = frozenset()) -> bool:
+        """Whether a data type table makes further instances of what it fills."""
+        if datatype in within:
+            return False
+        return any(
+            row.to is not None
+            and (
+                bool(row.to.another)
+                or (not row.to.steps and row.as_ is not None and self.makes_others(row.as_, within | {datatype}))
             )
-            for number, rows in grouped.items()
+            for row in self.tables.datatypes[datatype].rows
         )
 
+    @cached_property
+    def fillers(self) -> frozenset[tuple[str, ...]]:
+        """Every element that some row only fills because FHIR requires it: the others need not be struck off."""
+        return frozenset(
+            governed(self.model, table, row.to)
+            for table in self.tables.segments.values()
+            for row in table.rows
+            if not row.extension
+            and (row.fallback == "new" or only_fills(row, self.setting(row.value) if row.value is not None else ""))
+        )
 
-class SegmentTable:
-    """A compiled segment table."""
+    @cached_property
+    def _links(self) -> Mapping[str, frozenset[str]]:
+        """By segment table: the keys of the instances that links of its uses go through."""
+        found: dict[str, set[str]] = {}
+        for message in self.tables.messages.values():
+            for use in message.uses:
+                for link in use.links:
+                    if link.on is None:
+                        target = self.target(use.into.type, link.path)
+                        keys = [key for key, _ in target.places()][: len(target.hops)]
+                        found.setdefault(use.table, set()).update(keys)
+        return {name: frozenset(keys) for name, keys in found.items()}
 
-    __slots__ = ("fields", "name", "source", "type")
+    def _asked(self, table: str) -> frozenset[str]:
+        return self._links.get(table, frozenset())
 
-    def __init__(self, table: Table) -> None:
-        self.name, self.source, self.type = table.name, table.source, table.target
-        self.fields: tuple[Field, ...] = ()
+    # -- from text to functions -----------------------------------------------------------------------------------
 
-    def apply(self, run: Run, segment: Segment, group: Group | None, resource: Resource) -> Context:
-        """Writes what the segment says into the resource's body."""
-        fields = segment.fields
-        ctx = Context(run, resource, resource.body, segment, group, fields, "", 0)
-        count = len(fields)
-        separator = run.message.separators.repetition
-        for field in self.fields:
-            number = field.number
-            ctx.index, ctx.rep = number, 0
-            raw = fields[number] if number < count else ""
-            if number == 0:
-                ctx.text = ""
-                for apply in field.rows:
-                    apply(ctx)
-            elif not raw or raw == NULL or (raw[:2] == NULL and only_deletes(raw, separator)):
-                ctx.text = ""
-                if raw:
-                    issue = Issue("deletion-kept", self.name, field.source)
-                    run.deletes.append(Deletion(resource, field.path, bool(field.erasures), issue))
-                    resource.erased += field.erasures
-                for apply in field.absent:
-                    apply(ctx)
-            elif not separator or separator not in raw or (number <= 2 and segment.id in ("MSH", "FHS", "BHS")):
-                ctx.text, ctx.valued = raw, run.valued(raw)
-                for apply in field.rows:
-                    apply(ctx)
-            else:
-                for rep, text in enumerate(raw.split(separator)):
-                    ctx.text, ctx.rep, ctx.valued = text, rep, run.valued(text)
-                    if text or rep == 0:
-                        for apply in field.rows:
-                            apply(ctx)
-        return ctx
+    def _function(self, source: str, constants: dict[str, Any], name: str, title: str) -> Any:
+        """Runs the source; its lines stand in tracebacks as `PID-Patient (compiled)`."""
+        self._sources[title] = source
+        constants.update(HELPERS, __name__=title, __loader__=_Lines(source))
+        exec(
+            compile(source, f"{title} (compiled)", "exec"), constants
+        )  # made here of checked tables, every text quoted
+        return constants[name]
 
 
-def only_deletes(raw: str, separator: str) -> bool:
-    """Whether every repetition says `""`."""
-    return bool(separator) and all(part == NULL for part in raw.split(separator))
+class _Lines:
+    """Gives tracebacks the lines of generated code (linecache asks a module's loader for them)."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def get_source(self, name: str) -> str:
+        return self._source
 
 
-class DatatypeTable:
-    """A compiled data type table: `text` for a primitive's, `fill` for every other."""
+class _Later:
+    """Stands for a data type table's function until its first call."""
 
-    __slots__ = ("fields", "name", "primitive", "type")
+    def __init__(self, compiler: Compiler, name: str, level: int, called: str, constants: dict[str, Any]) -> None:
+        self._compiler, self._name, self._level = compiler, name, level
+        self._called, self._constants = called, constants
 
-    def __init__(self, table: Table, primitive: bool) -> None:
-        self.name, self.type, self.primitive = table.name, table.target, primitive
-        self.fields: tuple[Field, ...] = ()
+    def __call__(self, *arguments: Any) -> Any:
+        made = self._constants[self._called] = self._compiler.datatype(self._name, self._level)
+        return made(*arguments)
 
-    def fill(
-        self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
-    ) -> dict[str, Body]:
-        """Fills `target`; gives the further instances that rows with `$another` made, by label."""
-        ctx = self._context(parent, raw, level, target, resource, strict)
-        parts = ctx.parts
-        count = len(parts)
-        valued = parent.run.valued
-        for field in self.fields:
-            number = field.number
-            ctx.index = number
-            part = (parts[number - 1] if number <= count else "") if number else raw
-            if part and part != NULL:
-                rows, ctx.valued = field.rows, valued(part)
-            else:
-                rows = field.absent
-            for apply in rows:
-                apply(ctx)
-        return ctx.others
 
-    def text(self, parent: Context, raw: str, level: int) -> str:
-        holder: Body = {}
-        self.fill(parent, raw, level, holder, parent.resource, parent.strict)
-        text: str = holder.get("$value", "")
-        return text
-
-    def _context(
-        self, parent: Context, raw: str, level: int, target: Body, resource: Resource, strict: bool
-    ) -> Context:
-        run = parent.run
-        parts = run.split(raw, level)
-        return Context(run, resource, target, parent.segment, parent.group, parts, raw, level, parent, strict)
+def _identifier(name: str) -> str:
+    text = re.sub(r"[^A-Za-z0-9]+", "_", name)
+    return text if text.isidentifier() else f"table_{text}"

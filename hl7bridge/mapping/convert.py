@@ -29,6 +29,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,10}\Z", re.ASCII)
 _CODE = re.compile(r"\S+(?: \S+)*\Z")
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}\Z")
+_PLAIN_URI = re.compile(r"[A-Za-z0-9_.\-~!#$%&'()*+,/:;=?@\[\]|]*\Z")  # nothing in it to quote
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 OID = "urn:oid:"
 _INT_MAX = 2**31 - 1
@@ -56,7 +57,7 @@ def _uri(run: Run, text: str) -> str:
     text = text.strip()
     if text.startswith(OID) and not is_oid(text.removeprefix(OID)):
         return f"urn:id:{quote(text.removeprefix(OID), safe='')}"
-    return quote(text.strip(), safe="!#$%&'()*+,/:;=?@[]~|")
+    return text if _PLAIN_URI.match(text) else quote(text, safe="!#$%&'()*+,/:;=?@[]~|")
 
 
 def _id(run: Run, text: str) -> str:
@@ -129,3 +130,6 @@ CONVERTERS: Mapping[str, Converter] = {
     "instant": _time(lambda run, text: v2time.to_instant(text, run.zone, run.offset)),
     "time": _time(lambda run, text: v2time.to_time(text)),
 }
+
+NEVER_FAIL = frozenset(("uri", "url", "canonical", "oid", "uuid"))
+OF_THE_RUN = frozenset(("dateTime", "instant"))  # a constant of these still depends on the message's time zone

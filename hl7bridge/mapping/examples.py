@@ -19,7 +19,7 @@ from hl7bridge.hl7v2.message import Segment, parse
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.mappings import Mappings
-from hl7bridge.mapping.runtime import Context, Run
+from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Example, Table
 
 _HEAD = rb"MSH|^~\&|APP|FAC|||20240229101112+0100||ADT^A01|1|P|2.5.1"
@@ -110,15 +110,13 @@ def apply(compiler: Compiler, mappings: Mappings, table: Table, given: str) -> A
     resource = Resource(table.target, 1)
     if table.kind == "segment":
         segment = next(s for s in message.segments if s.id == table.source)
-        compiler.segment(table.name).apply(state, segment, surroundings, resource)
+        compiler.segment(table.name)(state, segment, surroundings, resource)
     else:
         segment = message.segments[-1]
-        ctx = Context(state, resource, resource.body, segment, surroundings, segment.fields, text, 0)
-        compiled = compiler.datatype(table.name)
-        if compiled.primitive:
-            value = compiled.text(ctx, text, 0)
+        fill = compiler.datatype(table.name)
+        value = fill(state, segment, surroundings, text, resource.body, resource, False)
+        if compiler.is_primitive(table.name):
             return _plain(CONVERTERS[table.target](state, value), {}) if value else value
-        compiled.fill(ctx, text, 0, resource.body, resource, False)
     return _plain(resource.body, state.targets)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64 as _base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from urllib.parse import quote
@@ -26,6 +26,7 @@ _OID = re.compile(r"[0-2](?:\.(?:0|[1-9][0-9]*))+")
 _SHORTEST_OID = 4  # where the last dot stands at the earliest; validators hold a shorter one for a mistake
 _OF_SYSTEMS = "0396"  # the table of coding systems itself: a result, a relation or a plan is never coded in it
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_UUID_LENGTH = 36
 _URI = re.compile(r"(?:https?://|ftp://|urn:[A-Za-z0-9][A-Za-z0-9-]+:)\S+", re.IGNORECASE)
 _HL7_TABLE = re.compile(r"HL7[ _-]?([0-9]{4})")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)", re.ASCII)
@@ -33,6 +34,7 @@ _DIGITS = r"[+-]?[0-9]+(?:\.[0-9]+)?"
 _COMPARED = re.compile(rf"\s*(<=|>=|<|>)?\s*({_DIGITS})\s*")
 _RANGE = re.compile(rf"({_DIGITS})\s*(?:-|\u2013|\.\.|to)\s*({_DIGITS})")
 _LIMIT = re.compile(rf"(<=|>=|<|>|\u2264|\u2265)\s*({_DIGITS})")
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # nothing in it to quote
 _URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
 
 
@@ -65,15 +67,15 @@ def is_oid(text: str) -> bool:
 
 def _uri_of(text: str) -> str:
     """What is a uri by its form: an OID, a UUID, a URL, a URN."""
-    if is_oid(text):
+    if text[:1] in "012" and is_oid(text):
         return f"urn:oid:{text}"
-    if _UUID.fullmatch(text):
+    if len(text) == _UUID_LENGTH and _UUID.fullmatch(text):
         return f"urn:uuid:{text.lower()}"
-    return quote(text, safe=_URI_SAFE) if _URI.fullmatch(text) else ""
+    return quote(text, safe=_URI_SAFE) if ":" in text and _URI.fullmatch(text) else ""
 
 
 def _named(name: str) -> str:
-    return f"urn:id:{quote(name, safe='')}" if name else ""
+    return f"urn:id:{name if _PLAIN.fullmatch(name) else quote(name, safe='')}" if name else ""
 
 
 def base64(data: str, encoding: str = "A") -> str:
@@ -197,3 +199,19 @@ FUNCTIONS: Mapping[str, Callable[..., str]] = MappingProxyType(
 
 # Those that make a text of one text, for a value that stands beside a row's own.
 OF_A_TEXT = frozenset(FUNCTIONS) - {"identifier-system", "base64", "text", "text-base64", "lines", "samples"}
+
+
+def system_of(texts: Sequence[str]) -> str:
+    """`identifier-system` of the parts of an HD."""
+    texts = texts[:3]
+    return identifier_system(*texts) if any(texts) else ""
+
+
+def encoded(data: str, encoding: str) -> str:
+    """`base64` of data that is there."""
+    return base64(data, encoding) if data else ""
+
+
+def applied(function: Callable[[str], str], text: str) -> str:
+    """A function of a text that is there."""
+    return function(text) if text else ""

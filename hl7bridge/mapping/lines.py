@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
-from hl7bridge.mapping.access import Test
-from hl7bridge.mapping.runtime import NOBODY, Context, Run
+from hl7bridge.mapping.compile import Test
+from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Lines
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 Walk = Iterable[tuple[str, Segment, Group]]
+Rule = tuple[Lines, tuple[Test, ...]]
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Place:
     further: list[tuple[Segment, Group]] = field(default_factory=list)
 
 
-def join(run: Run, walk: Walk, rules: Mapping[str, list[tuple[Lines, tuple[Test, ...]]]]) -> Iterator[Place]:
+def join(run: Run, walk: Walk, rules: Mapping[str, list[Rule]]) -> Iterator[Place]:
     """The segments of the message in their order; those that are lines of the one before them are joined to it."""
     held: Place | None = None
     rule: Lines | None = None
@@ -46,11 +47,10 @@ def join(run: Run, walk: Walk, rules: Mapping[str, list[tuple[Lines, tuple[Test,
         yield _whole(held, rule)
 
 
-def _rule(run: Run, segment: Segment, group: Group, rules: Iterable[tuple[Lines, tuple[Test, ...]]]) -> Lines | None:
+def _rule(run: Run, segment: Segment, group: Group, rules: Iterable[Rule]) -> Lines | None:
     if not segment.separators.repetition:
         return None
-    ctx = Context(run, NOBODY, NOBODY.body, segment, group, segment.fields, "", 0)
-    return next((lines for lines, tests in rules if all(test(ctx) for test in tests)), None)
+    return next((lines for lines, tests in rules if all(test(run, segment, group) for test in tests)), None)
 
 
 def _continues(held: Place, segment: Segment, rule: Lines) -> bool:

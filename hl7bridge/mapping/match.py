@@ -6,23 +6,27 @@ message, out of sight for a label. The first pair must have a value on our side;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hl7bridge.fhir.resource import Resource
-from hl7bridge.mapping.access import reader
-from hl7bridge.mapping.rows import field_text
-from hl7bridge.mapping.runtime import Context
+from hl7bridge.hl7v2.message import Segment
+from hl7bridge.hl7v2.structure import Group
+from hl7bridge.mapping.compile import Compiler, Read
+from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Link, Table
-
-Read = Callable[[Context], str]
 
 
 class Made(NamedTuple):
-    """A resource by label, and the segment that made it, as a context to read from."""
+    """A resource by label, and the segment that made it, to read from."""
 
     resource: Resource
-    ctx: Context
+    run: Run
+    segment: Segment
+    group: Group
+
+    def text(self, read: Read) -> str:
+        return read(self.run, self.segment, self.group)
 
 
 Index = dict[str, list[Made]]
@@ -31,9 +35,9 @@ Index = dict[str, list[Made]]
 class Match:
     """The pairs of one link, compiled. `ours`: the table of the use the link stands in; `theirs`: of those it means."""
 
-    def __init__(self, link: Link, ours: Table, theirs: Table) -> None:
+    def __init__(self, link: Link, ours: Table, theirs: Table, compiler: Compiler) -> None:
         self._pairs: tuple[tuple[Read, Read], ...] = tuple(
-            (reader(mine, ours, -1), field_text(their, theirs, -1)) for mine, their in link.match
+            (compiler.read(mine, ours), compiler.read(their, theirs)) for mine, their in link.match
         )
 
     def index(self, made: Iterable[Made]) -> Index:
@@ -41,17 +45,19 @@ class Match:
         their = self._pairs[0][1]
         index: Index = {}
         for other in made:
-            if text := their(other.ctx):
+            if text := other.text(their):
                 index.setdefault(text, []).append(other)
         return index
 
-    def among(self, ctx: Context, index: Index) -> list[Resource]:
+    def among(self, run: Run, segment: Segment, group: Group, index: Index) -> list[Resource]:
         """The resources that agree, each once, in the order of the message."""
-        candidates = index.get(self._pairs[0][0](ctx), ())
-        wanted = [(text, their) for mine, their in self._pairs[1:] if candidates and (text := mine(ctx))]
+        candidates = index.get(self._pairs[0][0](run, segment, group))
+        if not candidates:
+            return []
+        wanted = [(text, their) for mine, their in self._pairs[1:] if (text := mine(run, segment, group))]
         found = {
             id(other.resource): other.resource
             for other in candidates
-            if all(their(other.ctx) == text for text, their in wanted)
+            if all(other.text(their) == text for text, their in wanted)
         }
         return list(found.values())

@@ -1,140 +1,223 @@
 """Message tables become plans: which segment tables run on which segments, into which resources, with which links.
 
 Sans-IO. A label belongs to the innermost repeating group or segment that holds all uses making it; links are written
-when every segment has been read, so their order in the message does not matter.
+when every segment has been read, so their order in the message does not matter. Where a label lives, seen from a
+segment, is worked out once: how many groups up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from hl7bridge import reasons
 from hl7bridge.errors import PeerError
-from hl7bridge.fhir.resource import Resource
+from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
-from hl7bridge.mapping import trace, write
-from hl7bridge.mapping.access import Test, tester
-from hl7bridge.mapping.compile import Compiler, SegmentTable
-from hl7bridge.mapping.lines import join
+from hl7bridge.mapping import trace
+from hl7bridge.mapping.compile import Compiler, Test, WriteLink
+from hl7bridge.mapping.lines import Rule, join
 from hl7bridge.mapping.match import Index, Made, Match
-from hl7bridge.mapping.runtime import NOBODY, Context, Run
-from hl7bridge.mapping.schema import Label, Lines, Link, MessageTable, Place, Ref, Use
-from hl7bridge.mapping.write import Target, compile_path
+from hl7bridge.mapping.runtime import Run
+from hl7bridge.mapping.schema import Label, Link, MessageTable, Table, Use
 
-Key = tuple[Label, int, int]  # label, id() of the group or segment it belongs to, the repetition with `each`
+Key = tuple[int, int, int]  # number of the label, id() of the group or segment it belongs to, repetition with `each`
+Resources = dict[Key, Resource]
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
 Further = Sequence[tuple[Segment, Group]]  # the segments that were joined to one, with their groups
+ITSELF = -1  # a label of which each segment has one
 
 
-class Scope(NamedTuple):
-    """Where a label lives: the path of a repeating group or segment, None for the whole message."""
+class Sight(NamedTuple):
+    """A label as it is seen from a segment. `up`: from the segment's group to the one it belongs to, or ITSELF."""
 
-    path: str | None
+    number: int
+    up: int
+    parted: bool  # one for each repetition with `each`
 
-    def instance(self, segment: Segment, own_path: str, group: Group) -> object | None:
-        """The group or segment whose label is meant from here; None where the label cannot be seen."""
-        if self.path == own_path:
-            return segment
-        at: Group | None = group
-        while at is not None:
-            if (at.path or None) == self.path:
-                return at
-            at = at.parent
-        return None
+    def key(self, segment: Segment, group: Group | None, rep: int) -> Key:
+        if self.up < 0:
+            return self.number, id(segment), rep if self.parted else 0
+        for _ in range(self.up):
+            assert group is not None  # the structure has as many groups around
+            group = group.parent
+        return self.number, id(group), rep if self.parted else 0
 
 
-@dataclass(frozen=True, slots=True)
 class PlannedLink:
-    on: Label | None
-    target: Target
-    to: Label
-    place: str
-    match: Match | None = None
+    """A link as it is seen from its use. `on`: None for the resource that the use makes; `to`: None with `match`."""
+
+    def __init__(self, plan: MessagePlan, link: Link, use: Use) -> None:
+        self.place = str(link.place)
+        self.on = plan.sight(link.on, use.segment) if link.on is not None else None
+        self.to = plan.sight(link.to, use.segment) if not link.match else None
+        self.number = plan.number(link.to)
+        self._plan, self._link, self._use = plan, link, use
+        element = link.path.steps[-1].name
+        self.element = element
+
+    @cached_property
+    def match(self) -> Match | None:
+        plan = self._plan
+        table = plan.compiler.tables.segments[self._use.table]
+        return Match(self._link, table, plan.tables[self._link.to], plan.compiler) if self._link.match else None
+
+    @cached_property
+    def write(self) -> WriteLink:
+        return self._plan.compiler.link(self._link, self._root)
+
+    @cached_property
+    def many(self) -> bool:
+        return self._plan.compiler.target(self._root, self._link.path).many
+
+    @property
+    def _root(self) -> str:
+        return (self._link.on or self._use.into).type
 
 
-@dataclass(frozen=True, slots=True)
 class PlannedUse:
-    table: SegmentTable
-    into: Label
-    links: tuple[PlannedLink, ...]
-    test: Test | None
-    name: str
-    place: Place
-    when: str  # the condition's text
-    asked: tuple[Ref, ...]  # the fields it compares
-    each: int  # the field of whose repetitions each makes a resource; 0: the segment makes one
-    said: Use
+    """One use of a segment table. `when`: the condition's text; `asked`: the fields it compares."""
 
-    def parts(self, segment: Segment) -> Iterator[tuple[int, Segment]]:
+    def __init__(self, plan: MessagePlan, use: Use, sight: Sight) -> None:
+        self.said, self.name, self.into, self.place = use, use.table, use.into, use.place
+        self.when, self.asked = use.when_text, tuple(trace.compared(use.when))
+        self.each = use.each.parts[0] if use.each is not None else 0  # of whose repetitions each makes a resource
+        self.sight = sight
+        self.links = [PlannedLink(plan, link, use) for link in use.links if link.match or plan.sees(link, use)]
+        self.plain = not (use.write or use.undo or use.finds)
+        self._compiler = plan.compiler
+
+    @cached_property
+    def test(self) -> Test | None:
+        table = self._compiler.tables.segments[self.name]
+        return self._compiler.test(self.said.when, table) if self.said.when is not None else None
+
+    def parts(self, segment: Segment) -> Sequence[tuple[int, Segment]]:
         """What the table is applied to, numbered from 1 with `each`: the segment with one repetition alone in it."""
         if not self.each:
-            yield 0, segment
-            return
-        for number, text in enumerate(segment.repetitions(self.each), 1):
-            if text:
-                yield number, segment.with_field(self.each, text)
+            return ((0, segment),)
+        sent = enumerate(segment.repetitions(self.each), 1)
+        return [(number, segment.with_field(self.each, text)) for number, text in sent if text]
+
+    def apply(self, run: Run, segment: Segment, group: Group, resource: Resource) -> tuple[Resource, Body]:
+        """Writes what the use says into the resource, and notes how the resource is found and written.
+
+        Gives the resource that was written and the instances that links ask for.
+        """
+        fill = self._compiler.segment(self.name)
+        if self.plain:
+            return resource, fill(run, segment, group, resource)
+        said = self.said
+        if said.write:  # of several rows that say it the gentlest holds
+            resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
+        if said.undo:
+            undone = resource.to_undo()
+            return undone, fill(run, segment, group, undone)
+        before = len(resource.body.get("identifier", ()))
+        slots = fill(run, segment, group, resource)
+        if said.finds:
+            resource.known_by = resource.body.get("identifier", [])[before:]
+        return resource, slots
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(NamedTuple):
     """Links of one use on one segment, waiting for the rest of the message."""
 
     use: PlannedUse
-    path: str
-    segment: Segment
+    segment: Segment  # in its place
+    part: Segment  # what the table was applied to
     group: Group
-    ctx: Context
     rep: int
+    resource: Resource
+    slots: Body
 
 
 class MessagePlan:
-    """A compiled message table."""
+    """A message table, resolved; what it uses is compiled at its first message."""
 
     def __init__(self, table: MessageTable, compiler: Compiler) -> None:
         self.name = table.name
-        self.structure = Structure(table.structure)
-        self.scopes: dict[Label, Scope] = {}
+        self.compiler = compiler
+        self._text = table.structure
+        self._table = table
+        self.tables: dict[Label, Table] = {
+            use.into: compiler.tables.segments[use.table] for use in reversed(table.uses)
+        }
+
+    @cached_property
+    def structure(self) -> Structure:
+        return Structure(self._text)
+
+    @cached_property
+    def _scopes(self) -> dict[Label, tuple[int, str | None]]:
+        """By label its number, and the path of the repeating group or segment it lives in, None for the message."""
         made: dict[Label, list[str]] = {}
-        for use in table.uses:
+        for use in self._table.uses:
             made.setdefault(use.into, []).append(use.segment)
-        for label, paths in made.items():
-            self.scopes[label] = Scope(self.structure.innermost_repeating(paths))
-        self.parted = frozenset(made) - {use.into for use in table.uses if use.each is None}  # one for each repetition
-        self.uses: dict[str, list[PlannedUse]] = {}
-        self.lines: dict[str, list[tuple[Lines, tuple[Test, ...]]]] = {}
-        self._tables = {use.into: compiler.tables.segments[use.table] for use in reversed(table.uses)}
-        settings = compiler.tables.settings
-        for use in table.uses:
+        return {
+            label: (number, self.structure.innermost_repeating(paths))
+            for number, (label, paths) in enumerate(made.items())
+        }
+
+    @cached_property
+    def _whole(self) -> frozenset[Label]:
+        """Labels of which a segment makes one, however often a field repeats."""
+        return frozenset(use.into for use in self._table.uses if use.each is None)
+
+    def sees(self, link: Link, use: Use) -> bool:
+        """Whether both ends of a link can be seen from the use's segment: else it is never written."""
+        return all(self._up(label, use.segment) is not None for label in (link.on, link.to) if label is not None)
+
+    def number(self, label: Label) -> int:
+        return self._scopes[label][0]
+
+    def sight(self, label: Label, path: str) -> Sight | None:
+        up = self._up(label, path)
+        return Sight(self.number(label), up, label not in self._whole) if up is not None else None
+
+    def _up(self, label: Label, path: str) -> int | None:
+        _, home = self._scopes[label]
+        if home == path:
+            return ITSELF
+        at, up = self.structure.nodes[path].parent, 0
+        while (at or None) != home:
+            if not at:
+                return None
+            at, up = self.structure.nodes[at].parent, up + 1
+        return up
+
+    @cached_property
+    def uses(self) -> Mapping[str, list[PlannedUse]]:
+        """By the path of the segment."""
+        found: dict[str, list[PlannedUse]] = {}
+        settings = self.compiler.tables.settings
+        for use in self._table.uses:
+            sight = self.sight(use.into, use.segment)
+            assert sight is not None  # a label is seen from where it is made
             if use.option is None or settings[use.option.name] == use.option.value:
-                planned = self._use(use, compiler)
-                self.uses.setdefault(use.segment, []).append(planned)
-                if use.lines is not None:
-                    self.lines.setdefault(use.segment, []).append((use.lines, self._tests(use, planned)))
-        self._matched = {link.to for uses in self.uses.values() for use in uses for link in use.links if link.match}
+                found.setdefault(use.segment, []).append(PlannedUse(self, use, sight))
+        return found
 
-    def _use(self, use: Use, compiler: Compiler) -> PlannedUse:
-        table = compiler.segment(use.table)
-        source = compiler.tables.segments[use.table]
-        test = tester(use.when, source, -1) if use.when is not None else None
-        links = tuple(self._link(link, use, compiler) for link in use.links)
-        asked = tuple(trace.compared(use.when))
-        each = use.each.parts[0] if use.each is not None else 0
-        return PlannedUse(table, use.into, links, test, use.table, use.place, use.when_text, asked, each, use)
+    @cached_property
+    def _lines(self) -> Mapping[str, list[Rule]]:
+        """What makes segments the lines of one text: the row's condition and the one of `lines`, by path."""
+        found: dict[str, list[Rule]] = {}
+        for path, uses in self.uses.items():
+            for use in uses:
+                if (said := use.said.lines) is not None:
+                    also = self.compiler.test(said.when, self.tables[use.into]) if said.when is not None else None
+                    tests = tuple(test for test in (use.test, also) if test is not None)
+                    found.setdefault(path, []).append((said, tests))
+        return found
 
-    def _tests(self, use: Use, planned: PlannedUse) -> tuple[Test, ...]:
-        """What a segment must fulfil to be a line of a text: the row's condition and the one of `lines`."""
-        assert use.lines is not None
-        also = tester(use.lines.when, self._tables[use.into], -1) if use.lines.when is not None else None
-        return tuple(test for test in (planned.test, also) if test is not None)
-
-    def _link(self, link: Link, use: Use, compiler: Compiler) -> PlannedLink:
-        root = (link.on or use.into).type
-        match = Match(link, compiler.tables.segments[use.table], self._tables[link.to]) if link.match else None
-        return PlannedLink(link.on, compile_path(compiler.model, root, link.path), link.to, str(link.place), match)
+    @cached_property
+    def _matched(self) -> frozenset[int]:
+        """The labels that a link looks for in the whole message."""
+        return frozenset(
+            link.number for uses in self.uses.values() for use in uses for link in use.links if not link.to
+        )
 
     def run(self, run: Run) -> list[Resource]:
         """Applies every use; the resources that were made by label, in the order of the message.
@@ -142,24 +225,30 @@ class MessagePlan:
         Raises PeerError(STRUCTURE) when a segment that a use reads stands where the structure has no place for it.
         """
         root = run.arrangement = self.structure.arrange(run.message.segments)
-        if run.trace is not None:
-            run.trace.root = root
+        traced = run.trace
+        if traced is not None:
+            traced.root = root
         self._refuse_doubles(root)
-        resources: dict[Key, Resource] = {}
+        resources: Resources = {}
         pending: list[Pending] = []
-        made: dict[Label, list[Made]] = {label: [] for label in self._matched}
+        made: dict[int, list[Made]] = {number: [] for number in self._matched}
+        uses = self.uses
         for path, segment, group, further in self._walk(run, root):
-            for use in self.uses.get(path, ()):
+            for use in uses.get(path, ()):
                 for rep, part in use.parts(segment):
-                    if not self._applies(run, use, part, group):
+                    applies = use.test is None or use.test(run, part, group)
+                    if traced is not None:
+                        traced.uses.append((part, use, bool(applies)))
+                    if not applies:
                         continue
-                    resource = self._resource(use.into, path, segment, group, rep, resources)
-                    self._same(use.into, path, further, resource, resources)
-                    ctx = _apply(use, run, part, group, resource)
-                    if use.into in made:
-                        made[use.into].append(Made(resource, ctx))
+                    resource = _resource(use, segment, group, rep, resources)
+                    for other, around in further:  # what stands beside a joined line belongs to the first's resource
+                        resources.setdefault(use.sight.key(other, around, 0), resource)
+                    written, slots = use.apply(run, part, group, resource)
+                    if use.sight.number in made:
+                        made[use.sight.number].append(Made(resource, run, part, group))
                     if use.links:
-                        pending.append(Pending(use, path, segment, group, ctx, rep))
+                        pending.append(Pending(use, segment, part, group, rep, written, slots))
         indexes: dict[int, Index] = {}
         for item in pending:
             self._write_links(run, item, resources, made, indexes)
@@ -168,36 +257,16 @@ class MessagePlan:
                 node.pop(name, None)
         return list(resources.values())
 
-    def _applies(self, run: Run, use: PlannedUse, segment: Segment, group: Group) -> bool:
-        ctx = Context(run, NOBODY, NOBODY.body, segment, group, segment.fields, "", 0)
-        applies = use.test is None or use.test(ctx)
-        if run.trace is not None:
-            run.trace.uses.append((segment, use, applies))
-        return applies
-
     def _walk(self, run: Run, root: Arrangement) -> Iterator[tuple[str, Segment, Group, Further]]:
         """The segments in their places; those that are lines of one text as one."""
-        if not self.lines:
+        if not self._lines:
             yield from ((path, segment, group, ()) for path, segment, group in root.walk())
             return
-        for place in join(run, root.walk(), self.lines):
+        for place in join(run, root.walk(), self._lines):
             if run.trace is not None:
                 for segment, _ in place.further:
                     run.trace.joined[segment.position] = place.segment
             yield place.path, place.segment, place.group, place.further
-
-    def _same(
-        self,
-        label: Label,
-        path: str,
-        further: Further,
-        resource: Resource,
-        resources: dict[Key, Resource],
-    ) -> None:
-        """What else stands beside a joined line, like its notes, belongs to the resource of the first."""
-        for segment, group in further:
-            instance = self.scopes[label].instance(segment, path, group)
-            resources.setdefault((label, id(instance), 0), resource)
 
     def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
@@ -209,71 +278,59 @@ class MessagePlan:
                     problem.segment_id,
                 )
 
-    def _resource(
-        self, label: Label, path: str, segment: Segment, group: Group, rep: int, resources: dict[Key, Resource]
-    ) -> Resource:
-        instance = self.scopes[label].instance(segment, path, group)
-        key = (label, id(instance), rep if label in self.parted else 0)
-        if key not in resources:
-            made = resources[key] = Resource(label.type, segment.position)
-            made.lookup = partial(_field, group)
-        return resources[key]
-
-    def _seen(self, label: Label, item: Pending, resources: dict[Key, Resource]) -> Resource | None:
-        instance = self.scopes[label].instance(item.segment, item.path, item.group)
-        rep = item.rep if label in self.parted else 0
-        return resources.get((label, id(instance), rep)) if instance is not None else None
-
     def _write_links(
         self,
         run: Run,
         item: Pending,
-        resources: dict[Key, Resource],
-        made: Mapping[Label, list[Made]],
+        resources: Resources,
+        made: Mapping[int, list[Made]],
         indexes: dict[int, Index],
     ) -> None:
         for link in item.use.links:
-            owner = item.ctx.resource if link.on is None else self._seen(link.on, item, resources)
+            owner: Resource | None = item.resource
+            if link.on is not None:
+                owner = resources.get(link.on.key(item.segment, item.group, item.rep))
             if owner is None:
                 continue
-            if link.match is not None:
-                index = indexes.get(id(link.match))
-                if index is None:
-                    index = indexes[id(link.match)] = link.match.index(made[link.to])
-                found = link.match.among(item.ctx, index)
+            if link.to is not None:
+                seen = resources.get(link.to.key(item.segment, item.group, item.rep))
+                found = [seen] if seen is not None and seen is not owner else []
             else:
-                seen = self._seen(link.to, item, resources)
-                found = [seen] if seen is not None else []
-            found = [to for to in found if to is not owner]
-            if not found or (link.match is not None and not link.target.many and self._cannot(owner, link, found)):
+                found = self._matching(run, link, item, owner, made, indexes)
+            if not found:
                 continue
-            ctx = (
-                item.ctx
-                if link.on is None
-                else Context(run, owner, owner.body, item.segment, item.group, item.segment.fields, "", 0)
-            )
             if run.trace is not None:
                 run.trace.current = trace.Link(item.segment, self.name, link.place)
+            slots = item.slots if link.on is None else {}
             for to in found:
-                write_reference(ctx, link.target, to)
+                link.write(run, item.segment, slots, owner, to)
 
-    def _cannot(self, owner: Resource, link: PlannedLink, found: list[Resource]) -> bool:
-        """An element that occurs once takes a match only where there is one, and what a row wrote stays."""
-        return len(found) > 1 or link.target.name in owner.body
+    def _matching(
+        self,
+        run: Run,
+        link: PlannedLink,
+        item: Pending,
+        owner: Resource,
+        made: Mapping[int, list[Made]],
+        indexes: dict[int, Index],
+    ) -> list[Resource]:
+        """The others that agree. An element that occurs once takes one only alone, and what a row wrote stays."""
+        match = link.match
+        assert match is not None
+        index = indexes.get(id(match))
+        if index is None:
+            index = indexes[id(match)] = match.index(made[link.number])
+        found = [to for to in match.among(run, item.part, item.group, index) if to is not owner]
+        return [] if not link.many and (len(found) > 1 or link.element in owner.body) else found
 
 
-def _apply(use: PlannedUse, run: Run, segment: Segment, group: Group, resource: Resource) -> Context:
-    """Writes what the use says into the resource, and notes how the resource is found and written."""
-    said = use.said
-    if said.write:  # of several rows that say it the gentlest holds
-        resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
-    if said.undo:
-        return use.table.apply(run, segment, group, resource.to_undo())
-    before = len(resource.body.get("identifier", ()))
-    ctx = use.table.apply(run, segment, group, resource)
-    if said.finds:
-        resource.known_by = resource.body.get("identifier", [])[before:]
-    return ctx
+def _resource(use: PlannedUse, segment: Segment, group: Group, rep: int, resources: Resources) -> Resource:
+    key = use.sight.key(segment, group, rep)
+    found = resources.get(key)
+    if found is None:
+        found = resources[key] = Resource(use.into.type, segment.position)
+        found.lookup = partial(_field, group)
+    return found
 
 
 def _field(group: Group, ref: str) -> str:
@@ -287,14 +344,3 @@ def _field(group: Group, ref: str) -> str:
         return segment.field(int(number)).strip()
     parts = segment.separators.components((*segment.repetitions(int(number)), "")[0])
     return parts[int(component) - 1].strip() if int(component) <= len(parts) else ""
-
-
-def write_reference(ctx: Context, target: Target, to: Resource) -> None:
-    """One reference from the context's resource; the same one twice is written once."""
-    run = ctx.run
-    node, owner = write.locate(ctx, target.hops, 0)
-    key = (id(node), target.name, id(to))
-    if key in run.linked:
-        return
-    run.linked.add(key)
-    write.attach(ctx, write.place(node, target, {}), to, owner, linked=True)

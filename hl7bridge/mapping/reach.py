@@ -14,7 +14,7 @@ from typing import Any
 
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.hl7v2.message import Message
-from hl7bridge.mapping.rows import asks_for_absence
+from hl7bridge.mapping.access import asks_for_absence
 from hl7bridge.mapping.schema import MessageTable, OptionTest, OptionValue, Place, Row, Table, TableSet, Use
 
 # what does not change a bundle: places, and what is said to people and to the checker

@@ -1,6 +1,6 @@
 """What one translation carries along: the message, what was built so far, what was counted on the way.
 
-Sans-IO. A Run belongs to one message; a Context to one table applied to one segment or one value. Nothing here
+Sans-IO. A Run belongs to one message; the generated code of the tables (compile.py) reads through it. Nothing here
 prints or stores a value of the message outside the bodies.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from hl7bridge.fhir.resource import Body, Reference, Resource
 from hl7bridge.hl7v2.message import Message, Segment
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NULL = '""'
 LARGE = 100_000  # characters of a value whose parts are kept: several rows read a document, and it must not be copied
+NEVER = "\udfff"  # in place of a separator that the message has not: no decoder gives a lone surrogate
 
 IssueKind = Literal[
     "value-invalid", "code-unmapped", "repetition-dropped", "character-removed", "identity-merged", "deletion-kept"
@@ -43,24 +44,28 @@ class Deletion(NamedTuple):
     issue: Issue
 
 
-NOBODY = Resource("Basic", 0)  # whose turn it is while a message table's condition is tested
-
-
 class Run:
-    """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort."""
+    """One translation. `offset` is MSH-7's offset, the default for times without one; `zone` the next resort.
+
+    `odd`: the characters with which a text may begin that is not valued.
+    """
 
     __slots__ = (
         "_large",
         "arrangement",
         "blank",
+        "component",
         "deletes",
         "displaced",
+        "escape",
         "issues",
         "linked",
         "message",
+        "odd",
         "offset",
         "references",
-        "separators",
+        "repetition",
+        "subcomponent",
         "targets",
         "text",
         "trace",
@@ -70,8 +75,10 @@ class Run:
     def __init__(self, message: Message, zone: tzinfo, offset: str | None, trace: Trace | None = None) -> None:
         self.message = message
         s = message.separators
-        self.separators = (s.component, s.subcomponent)
+        self.component, self.subcomponent = s.component or NEVER, s.subcomponent or NEVER
+        self.repetition, self.escape = s.repetition or NEVER, s.escape or NEVER
         self.blank = s.component + s.subcomponent + s.repetition + " "
+        self.odd = self.blank + NULL[0]
         self.text: Callable[[str], str] = message.text
         self.zone = zone
         self.offset = offset
@@ -85,6 +92,8 @@ class Run:
         self.arrangement: Arrangement | None = None  # the message's groups, once its segments are in their places
         self._large: dict[tuple[str, str], list[str]] = {}
 
+    # -- texts ----------------------------------------------------------------------------------------------------
+
     def valued(self, raw: str) -> bool:
         """Populated: neither empty, nor only separators and blanks, nor the HL7 null `""`."""
         return (
@@ -96,25 +105,94 @@ class Run:
             )
         )
 
-    def split(self, raw: str, level: int) -> list[str]:
-        """Parts of a value: level 0 a field repetition into components, 1 a component into subcomponents, 2 a leaf."""
-        separator = self.separators[level] if level < 2 else ""
-        if len(raw) < LARGE:
-            return raw.split(separator) if separator else [raw]
-        if (raw, separator) not in self._large:
-            self._large[raw, separator] = raw.split(separator) if separator else [raw]
-        return self._large[raw, separator]
-
-    def leaf(self, raw: str, level: int) -> str:
-        """The first subcomponent of the first component, escapes resolved; "" when not valued."""
-        component, subcomponent = self.separators
-        if level < 1 and component and component in raw:
-            raw = raw.partition(component)[0]
-        if level < 2 and subcomponent and subcomponent in raw:
-            raw = raw.partition(subcomponent)[0]
+    def leaf0(self, raw: str) -> str:
+        """Of a repetition: the first subcomponent of its first component, escapes resolved; "" when not valued."""
+        if self.component in raw:
+            raw = raw[: raw.index(self.component)]
+        if self.subcomponent in raw:
+            raw = raw[: raw.index(self.subcomponent)]
         if not raw or raw == NULL:
             return ""
-        return self.text(raw).strip()
+        return raw.strip() if self.escape not in raw else self.text(raw).strip()
+
+    def leaf1(self, raw: str) -> str:
+        """Of a component."""
+        if self.subcomponent in raw:
+            raw = raw[: raw.index(self.subcomponent)]
+        if not raw or raw == NULL:
+            return ""
+        return raw.strip() if self.escape not in raw else self.text(raw).strip()
+
+    def leaf2(self, raw: str) -> str:
+        """Of a subcomponent."""
+        if not raw or raw == NULL:
+            return ""
+        return raw.strip() if self.escape not in raw else self.text(raw).strip()
+
+    def whole(self, raw: str) -> str:
+        """Everything that was sent, separators too, escapes resolved."""
+        return self.text(raw).strip() if self.valued(raw) else ""
+
+    def lines(self, raw: str) -> str:
+        """All repetitions of a field, a line each (v2 chapter 2A, TX), escapes resolved; an empty one is a blank."""
+        return "\n".join(self.text(t).rstrip() if self.valued(t) else "" for t in raw.split(self.repetition))
+
+    def split(self, raw: str, separator: str) -> list[str]:
+        """The parts of a value. Of a large one they are kept."""
+        if len(raw) < LARGE:
+            return raw.split(separator)
+        if (raw, separator) not in self._large:
+            self._large[raw, separator] = raw.split(separator)
+        return self._large[raw, separator]
+
+    def nth(self, raw: str, separator: str, number: int) -> str:
+        """A part of a value, counted from 1; "" where there is none."""
+        pieces = raw.split(separator) if len(raw) < LARGE else self.split(raw, separator)
+        return pieces[number - 1] if number <= len(pieces) else ""
+
+    def leaves(self, raw: str, level: int) -> list[str]:
+        """The parts of a value at a level, each by its leaf."""
+        if level > 1:
+            return [self.leaf2(raw)]
+        pieces = self.split(raw, self.subcomponent if level else self.component)
+        return list(map(self.leaf2 if level else self.leaf1, pieces))
+
+    def read_before(self, raw: str, rep: int) -> bool:
+        """Whether a repetition before this one had content."""
+        return any(map(self.valued, raw.split(self.repetition)[:rep]))
+
+    # -- fields ---------------------------------------------------------------------------------------------------
+
+    def first(self, fields: list[str], number: int) -> str:
+        """The first repetition of a field."""
+        if number >= len(fields):
+            return ""
+        raw = fields[number]
+        return raw if self.repetition not in raw else raw.partition(self.repetition)[0]
+
+    def seen(self, group: Group | None, segment_id: str, number: int) -> str:
+        """The first repetition of a field of the segment that is seen from a group."""
+        segment = group.find(segment_id) if group is not None else None
+        if segment is None:
+            return ""
+        return segment.field(number) if segment_id == "MSH" and number <= 2 else self.first(segment.fields, number)
+
+    def id_of(self, group: Group | None, segment_id: str) -> str:
+        """The id of a segment that is seen, else ""."""
+        return segment_id if group is not None and group.find(segment_id) is not None else ""
+
+    def at(self, segment: Segment, group: Group | None, segment_id: str) -> Segment | None:
+        """The segment at hand or the one that is seen."""
+        return segment if segment.id == segment_id else group.find(segment_id) if group is not None else None
+
+    def count_of(self, segment: Segment | None, number: int) -> int:
+        """How many repetitions of a field have content."""
+        if segment is None:
+            return 0
+        raw = segment.field(number)
+        if self.repetition not in raw:
+            return int(self.valued(raw))
+        return sum(map(self.valued, raw.split(self.repetition)))
 
     def dissolve(self) -> None:
         """The translation is over: lets go of what would wait for the collector."""
@@ -127,57 +205,6 @@ class Run:
             self.trace.issue(kind)
 
 
-class Context:
-    """One table applied once.
-
-    parts: a segment's fields (index is the field number) or a value's parts (index 0 is component 1); `text`: the
-    repetition (segment table) or whole value (data type table) at hand; `level`: 0 for a field, 1 for a component, 2
-    for a subcomponent; `slots`: the instances of repeating elements made so far, by label.
-    """
-
-    __slots__ = (
-        "group",
-        "index",
-        "level",
-        "others",
-        "parent",
-        "parts",
-        "rep",
-        "resource",
-        "run",
-        "segment",
-        "slots",
-        "strict",
-        "target",
-        "text",
-        "valued",
-    )
-
-    def __init__(
-        self,
-        run: Run,
-        resource: Resource,
-        target: Body,
-        segment: Segment,
-        group: Group | None,
-        parts: list[str],
-        text: str,
-        level: int,
-        parent: Context | None = None,
-        strict: bool = False,
-    ) -> None:
-        self.run = run
-        self.resource = resource
-        self.target = target
-        self.segment = segment
-        self.group = group
-        self.parts = parts
-        self.text = text
-        self.level = level
-        self.rep = 0
-        self.index = 0  # the field or component whose rows are being applied
-        self.valued = False  # whether the repetition or component at hand is, worked out once for all its rows
-        self.parent = parent
-        self.strict = strict
-        self.slots: dict[tuple[int, str, str, int], Any] = {}
-        self.others: dict[str, Body] = {}  # further instances of what the table fills, by label
+def only_deletes(raw: str, separator: str) -> bool:
+    """Whether every repetition says `""`."""
+    return all(part == NULL for part in raw.split(separator))

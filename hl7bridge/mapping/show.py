@@ -152,6 +152,11 @@ def _how(row: Row) -> str:
     return "; ".join(said)
 
 
+def row_text(row: Row) -> str:
+    """A row in one line: where it writes and how."""
+    return "; ".join(part for part in (_target(row), _how(row)) if part)
+
+
 def _constant(value: str | OptionValue | FieldValue) -> str:
     if isinstance(value, FieldValue):
         return f"{{field: {value.ref}{f', apply: {value.apply}' if value.apply else ''}}}"

@@ -1,8 +1,9 @@
 """What one translation did, row by row: which row ran on which part of the message, what it read, what it wrote.
 
-Sans-IO. Tables are compiled for tracing beside those that serve (`Mappings.traced`): the rows of these know nothing of
-it and lose no time. Positions and places only: nothing here holds a value of the message but the codes no table has,
-and those only when asked for. A Trace keeps what it names alive, because it knows elements by their id().
+Sans-IO. Tables are compiled for tracing beside those that serve (`Mappings.traced_plans`): the same rows make the same
+code, with calls of a Watch around each; the code that serves knows nothing of it and loses no time. Positions and
+places only: nothing here holds a value of the message but the codes no table has, and those only when asked for. A
+Trace keeps what it names alive, because it knows elements by their id().
 """
 
 from __future__ import annotations
@@ -10,20 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hl7bridge.mapping.access import getter
 from hl7bridge.mapping.schema import All, Compare, Condition, Measure, Ref, Row, Table
 from hl7bridge.mapping.schema import Any as AnyOf
 
 if TYPE_CHECKING:
     from hl7bridge.hl7v2.message import Segment
-    from hl7bridge.hl7v2.structure import Arrangement
+    from hl7bridge.hl7v2.structure import Arrangement, Group
     from hl7bridge.mapping.messages import PlannedUse
-    from hl7bridge.mapping.runtime import Context
+    from hl7bridge.mapping.runtime import Run
 
 Position = tuple[int, ...]  # segment (absolute, from 1), field, repetition, component, subcomponent; shorter: a whole
 DEPTH = 5
-Apply = Callable[["Context"], bool]
-Where = Callable[["Context", "Step | None"], Position | None]
+Where = Callable[["At"], Position | None]
 
 
 class Step:
@@ -45,6 +44,15 @@ class Step:
         self.asked: list[Position] = []
         self.issues: list[str] = []
         self.written: list[tuple[int, str | int]] = []
+
+
+class At(NamedTuple):
+    """Where a row is at work: segment, its group, the repetition from 0, the row above."""
+
+    segment: Segment
+    group: Group | None
+    rep: int
+    above: Step | None
 
 
 class Link(NamedTuple):
@@ -103,65 +111,65 @@ class Trace:
             self.current.issues.append(kind)
 
 
-def watched(row: Row, table: Table, own: int, test: Apply, apply: Apply) -> Apply:
-    """A row that notes in the run's trace what it does."""
-    where, raw = position(row.source, table, own), getter(row.source, table, own).raw
-    others = [ref for ref in compared(row.when) if (ref.root, ref.parts[:1]) != (table.source, (own,))]
-    asked = [position(ref, table, own) for ref in others]
-    reads, whole = _reads(row, table, own)
+class Watch:
+    """Notes what one row does; the code of tables compiled for tracing calls it around the row's own lines."""
 
-    def run(ctx: Context) -> bool:
-        trace = ctx.run.trace
-        if trace is None:
-            return apply(ctx)
-        outer = trace.current
-        above = outer if table.kind == "datatype" and isinstance(outer, Step) else None
-        step = Step(row, table, where(ctx, above) or (), above)
-        step.asked = [leaf(at) for find in asked if (at := find(ctx, above))]
-        if not test(ctx):
-            if ctx.run.valued(raw(ctx)):
-                trace.steps.append(step)
-            return False
+    def __init__(self, row: Row, table: Table, own: int) -> None:
+        self._row, self._table = row, table
+        self._where = position(row.source, table, own)
+        others = [ref for ref in compared(row.when) if (ref.root, ref.parts[:1]) != (table.source, (own,))]
+        self._asked = [position(ref, table, own) for ref in others]
+        self._reads, self._whole = _reads(row, table, own)
+
+    def begin(self, run: Run, segment: Segment, group: Group | None, rep: int) -> Step:
+        """The row is looked at; nothing is noted yet."""
+        outer = run.trace.current if run.trace is not None else None
+        at = At(segment, group, rep, outer if self._table.kind == "datatype" and isinstance(outer, Step) else None)
+        step = Step(self._row, self._table, self._where(at) or (), at.above)
+        step.asked = [leaf(found) for find in self._asked if (found := find(at))]
+        return step
+
+    def enter(self, run: Run, step: Step, segment: Segment, group: Group | None, rep: int) -> Step | Link | None:
+        """Its condition holds; gives what was at work before."""
+        trace, at = run.trace, At(segment, group, rep, step.above)
+        assert trace is not None
         step.fate = "nothing"
-        step.reads = [leaf(at) for find in reads if (at := find(ctx, above))]
-        step.whole = [at[:DEPTH] for find in whole if (at := find(ctx, above))]
+        step.reads = [leaf(found) for find in self._reads if (found := find(at))]
+        step.whole = [found[:DEPTH] for find in self._whole if (found := find(at))]
         trace.steps.append(step)
-        trace.current = step
-        try:
-            written = apply(ctx)
-        finally:
-            trace.current = outer
+        outer, trace.current = trace.current, step
+        return outer
+
+    def leave(self, step: Step, written: bool) -> None:
+        """It ran to its end."""
         if written:
             step.fate = "written"
         elif "repetition-dropped" in step.issues:
             step.fate, step.reads, step.whole = "repetition", [], []
-        elif "value-invalid" in step.issues and row.invalid is not None:
+        elif "value-invalid" in step.issues and self._row.invalid is not None:
             step.whole.append(step.at[:DEPTH])
-        return written
-
-    return run
 
 
 def position(ref: Ref, table: Table, own: int) -> Where:
-    """Where in the message `ref` points, for a row of `table` whose own field is `own`; as access.getter reads it."""
+    """Where in the message `ref` points, for a row of `table` whose own field is `own`; as access.Reader reads it."""
     parts = ref.parts
     if ref.root != table.source:
 
-        def foreign(ctx: Context, above: Step | None) -> Position | None:
-            segment = ctx.group.find(ref.root) if ctx.group is not None else None
+        def foreign(at: At) -> Position | None:
+            segment = at.group.find(ref.root) if at.group is not None else None
             if segment is None:
                 return None
             return (segment.position, parts[0], 1, *parts[1:]) if parts else (segment.position,)
 
         return foreign
     if table.kind == "datatype":
-        return lambda ctx, above: (*above.at, *parts) if above is not None else None
+        return lambda at: (*at.above.at, *parts) if at.above is not None else None
     if not parts:
-        return lambda ctx, above: (ctx.segment.position,)
+        return lambda at: (at.segment.position,)
     number, deeper = parts[0], parts[1:]
     if number == own:
-        return lambda ctx, above: (ctx.segment.position, number, ctx.rep + 1, *deeper)
-    return lambda ctx, above: (ctx.segment.position, number, 1, *deeper)
+        return lambda at: (at.segment.position, number, at.rep + 1, *deeper)
+    return lambda at: (at.segment.position, number, 1, *deeper)
 
 
 def leaf(at: Position) -> Position:
@@ -181,7 +189,7 @@ def _reads(row: Row, table: Table, own: int) -> tuple[list[Where], list[Where]]:
     if row.apply in ("text", "text-base64"):
         return [], [position(source, table, own)]
     if row.apply == "lines":
-        return [], [lambda ctx, above: (ctx.segment.position, own)]
+        return [], [lambda at: (at.segment.position, own)]
     if row.apply == "identifier-system":
         return [position(Ref(source.root, (*source.parts, number)), table, own) for number in (1, 2, 3)], []
     found = [position(source, table, own)]

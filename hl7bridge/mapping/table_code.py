@@ -1,0 +1,220 @@
+"""The code of a whole table: its rows in order, grouped by field or component, in one function.
+
+Sans-IO. The names that every row's code may use: `run`, `segment`, `group` (around it), `resource`, `body` (what the
+table fills); in a segment table `fields`, `count`, `raw` (the field), `text` (the repetition at hand) and `rep` (its
+number from 0); in a data type table `raw` (the whole value), `parts`, `count`, `part_3` and `strict` (a value that
+cannot be converted ends it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, component
+from hl7bridge.mapping.code import INDENT, Code
+from hl7bridge.mapping.condition import refs_of
+from hl7bridge.mapping.erase import erasures
+from hl7bridge.mapping.placing import Slots
+from hl7bridge.mapping.rows import RowCode, RowPlan
+from hl7bridge.mapping.schema import FieldValue, Ref, Row, Table
+from hl7bridge.mapping.show import row_text
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.compile import Compiler
+
+_SEGMENT_NAMES = frozenset(
+    "run segment group resource body fields count raw text rep odd has_value done deleted further label other".split()  # noqa: SIM905
+)
+_DATATYPE_NAMES = _SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
+_UNSPLIT = ("MSH", "FHS", "BHS")  # their fields 1 and 2 are the separators themselves
+
+
+class _TableCode:
+    """What segment and data type tables have in common."""
+
+    def __init__(self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], slots: Slots) -> None:
+        names = _SEGMENT_NAMES if table.kind == "segment" else _DATATYPE_NAMES
+        self.compiler, self.table, self.name = compiler, table, name
+        self.code = Code(known, names | {component(number) for number in range(1, 100)} | {name})
+        self.slots = slots
+        self.fields: dict[int, list[RowPlan]] = {}
+        for row in table.rows:
+            if compiler.switched_on(row):
+                plan = RowPlan(compiler, table, row)
+                plan.expect(slots)
+                self.fields.setdefault(plan.own, []).append(plan)
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return self.code.constants
+
+    def _source(self, parameters: str, head: Iterable[str], result: str) -> str:
+        """The whole function, with the variables that hold instances begun at its head."""
+        code, slots = self.code, self.slots
+        lines = [*head, *(f"{name} = None" for name in slots.variables.values())]
+        lines += [f"{name} = {{}}" for name in slots.shared.values()]
+        lines += ["further = {}"] if any(", further, " in line for line in code.lines) else []
+        body = code.lines if code.lines else [f"{INDENT}pass"]
+        tail = [f"{INDENT}return {result}"] if result else []
+        about = f'"""{self.table.name}, {self.table.place.file}"""'
+        said = [f"def {self.name}({parameters}):", *(INDENT + line for line in (about, *lines)), *body, *tail]
+        return "\n".join(said) + "\n"
+
+    def _rows(self, plans: Sequence[RowPlan], reader: Reader, rep: str, valued: str) -> None:
+        """The rows in order; neighbours that need a value share its test. `valued`: "" where it is known."""
+        at = 0
+        while at < len(plans):
+            here = at
+            while at < len(plans) and plans[at].needs_value and valued and not self.compiler.traced:
+                at += 1
+            if at > here + 1:
+                with self.code.block(f"if {valued}:"):
+                    for plan in plans[here:at]:
+                        self._row(plan, reader, rep, "")
+                continue
+            at = max(at, here + 1)
+            self._row(plans[here], reader, rep, valued if plans[here].needs_value else "")
+
+    def _row(self, plan: RowPlan, reader: Reader, rep: str, valued: str) -> None:
+        self.code.comment(f"{plan.row.place} {plan.source}: {row_text(plan.row)}")
+        RowCode(plan, self.code, reader, self.slots, rep).add(valued)
+
+
+class SegmentCode(_TableCode):
+    """def PID_Patient(run, segment, group, resource): gives the instances that links ask for."""
+
+    def __init__(
+        self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], asked: frozenset[str]
+    ) -> None:
+        super().__init__(compiler, table, name, known, Slots(True, asked))
+        for number, plans in self.fields.items():
+            if number:
+                self._field(number, plans)
+            else:
+                self.code.head()
+                self._rows(plans, Reader(self.code, table, 0), "0", "")
+                self.code.settle()
+        head = ["body = resource.body", "fields = segment.fields", "count = len(fields)", "odd = run.odd"]
+        self.source = self._source("run, segment, group, resource", head, self.slots.result())
+
+    def _field(self, number: int, plans: list[RowPlan]) -> None:
+        code = self.code
+        absent = [plan for plan in plans if asks_for_absence(plan.row)]
+        deleted = "raw[:2] == NULL and only_deletes(raw, run.repetition)"
+        if not absent:
+            with code.block(f"if count > {number} and (raw := fields[{number}]):"):
+                with code.block(f"if {deleted}:"):
+                    self._deletion(plans)
+                with code.block("else:"):
+                    self._repetitions(number, plans)
+            return
+        code.add(f"raw = fields[{number}] if count > {number} else ''", f"deleted = {deleted}")
+        with code.block("if raw and not deleted:"):
+            self._repetitions(number, plans)
+        with code.block("else:"):
+            with code.block("if deleted:"):
+                self._deletion(plans)
+            code.add("text = ''")
+            code.head()
+            self._rows(absent, Reader(code, self.table, number), "0", "")
+            code.settle()
+
+    def _deletion(self, plans: list[RowPlan]) -> None:
+        """`""` takes away what the field's rows write."""
+        compiler, first, code = self.compiler, plans[0], self.code
+        gone = erasures(compiler.model, compiler.tables, self.table, [plan.row for plan in plans])
+        path = first.row.to.text if first.row.to else ""
+        issue = f"Issue('deletion-kept', {self.table.name!r}, {first.source!r})"
+        code.add(f"run.deletes.append(Deletion(resource, {path!r}, {bool(gone)}, {issue}))")
+        if gone:
+            code.add(f"resource.erased += {code.constant('gone', gone)}")
+
+    def _repetitions(self, number: int, plans: list[RowPlan]) -> None:
+        code, reader = self.code, Reader(self.code, self.table, number)
+        if number <= 2 and self.table.source in _UNSPLIT:
+            code.add("text = raw", "has_value = run.valued(text)")
+            code.head()
+            self._rows(plans, reader, "0", "has_value")
+            code.settle()
+            return
+        code.head()
+        with code.block("for rep, text in enumerate(raw.split(run.repetition)):"):
+            valued = "text and (text[0] not in odd or run.valued(text))"
+            if all(plan.needs_value for plan in plans) and not self.compiler.traced:
+                with code.block(f"if {valued}:"):
+                    code.loop()
+                    self._rows(plans, reader, "rep", "")
+            else:
+                with code.block("if rep and not text:"):
+                    code.add("continue")
+                code.loop()
+                code.add(f"has_value = {valued}")
+                self._rows(plans, reader, "rep", "has_value")
+        code.settle([f"{name} = None" for name in self.slots.of_field(number)])
+
+
+class DatatypeCode(_TableCode):
+    """def XPN_HumanName(run, segment, group, raw, body, resource, strict): gives the further instances that rows with
+    `$another` made, by label; of a table for a primitive the text."""
+
+    def __init__(self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], level: int) -> None:
+        super().__init__(compiler, table, name, known, Slots(False))
+        self.level = level
+        self._shared = self._read_elsewhere()
+        for number, plans in self.fields.items():
+            self._component(number, plans)
+        head = ["odd = run.odd", f"parts = run.split(raw, {SEPARATORS[level]})" if level < 2 else "parts = [raw]"]
+        head.append("count = len(parts)")
+        head += [f"{component(n)} = parts[{n - 1}] if count > {n - 1} else ''" for n in sorted(self._shared)]
+        result = ""
+        if compiler.is_primitive(table.name):
+            head, result = ["value = ''", *head], "value"
+        elif compiler.makes_others(table.name):
+            head, result = ["others = {}", *head], "others"
+        self.source = self._source("run, segment, group, raw, body, resource, strict", head, result)
+
+    def _read_elsewhere(self) -> set[int]:
+        """The components that rows of other components read."""
+        return {
+            ref.parts[0]
+            for plans in self.fields.values()
+            for plan in plans
+            for ref in refs_in(plan.row)
+            if ref.root == self.table.source and ref.parts[:1] not in ((), (plan.own,))
+        }
+
+    def _component(self, number: int, plans: list[RowPlan]) -> None:
+        code, reader = self.code, Reader(self.code, self.table, number, self.level)
+        absent = [plan for plan in plans if asks_for_absence(plan.row)]
+        part = component(number) if number else "raw"
+        found = f"{part} and"
+        if number and number not in self._shared:
+            found = f"count > {number - 1} and ({part} := parts[{number - 1}]) and"
+            if absent:
+                code.add(f"{part} = parts[{number - 1}] if count > {number - 1} else ''")
+                found = f"{part} and"
+        simple = not absent and all(plan.needs_value for plan in plans) and not self.compiler.traced
+        valued = f"({part}[0] not in odd or run.valued({part}))"
+        with code.block(f"if {found} {valued if simple else f'{part} != NULL'}:"):
+            code.head()
+            if not simple and any(plan.needs_value for plan in plans):
+                code.add(f"has_value = {valued}")
+            self._rows(plans, reader, "0", "" if simple else "has_value")
+            code.settle()
+        if absent:
+            with code.block("else:"):
+                code.head()
+                self._rows(absent, reader, "0", "")
+                code.settle()
+
+
+def refs_in(row: Row) -> list[Ref]:
+    """Every reference a row makes beside its source."""
+    found = [part for part in row.concat if isinstance(part, Ref)]
+    found += refs_of(row.when) if row.when is not None else ()
+    found += [value.ref for _, value in row.set_ if isinstance(value, FieldValue)]
+    found += [row.invalid_with] if row.invalid_with is not None else []
+    if row.apply == "base64":
+        found.append(Ref(row.source.root, (*row.source.parts[:-1], row.source.parts[-1] - 1)))
+    return found
