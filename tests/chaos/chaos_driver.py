@@ -35,10 +35,11 @@ SMALL_DISK = "48m"
 SETTLES_WITHIN = 300.0
 UNDER_WAY_WITHIN = 40.0
 REAL_MESSAGES = 4000  # of a real feed at most, so that a run ends
-# what may happen to the process, how often, and between which seconds it lasts (or how long it is let alone after it)
+# what may happen to the process, how often, and between which seconds it lasts or is let alone afterwards; a kill or an
+# end: between how many requests to the endpoint since the last one
 EVENTS: dict[str, tuple[int, float, float]] = {
-    "kill": (10, 0.0, 1.2),
-    "term": (3, 0.0, 1.2),
+    "kill": (10, 1.0, 80.0),
+    "term": (3, 1.0, 80.0),
     "pause": (4, 0.1, 3.0),
     "kill a translator": (2, 0.0, 0.5),
     "reload": (1, 0.0, 0.5),
@@ -201,8 +202,7 @@ class Run:
             return
         self.events[event] += 1
         if event in ("kill", "term"):
-            await self._under_way()
-            await asyncio.sleep(seconds)
+            await self._under_way(round(seconds))
             await self._still_there()
             await daemon.end(signal.SIGKILL if event == "kill" else signal.SIGTERM)
             await daemon.start()
@@ -244,11 +244,11 @@ class Run:
             self.daemon.ended_by_itself += 1
             await self.daemon.start()
 
-    async def _under_way(self) -> None:
-        """Until the endpoint has been asked since the daemon's last start; an endpoint that refuses is not waited for."""
+    async def _under_way(self, requests: int) -> None:
+        """Until the endpoint has been asked that often since the last start; one that refuses is not waited for long."""
         before, until = self.endpoint.requests, time.monotonic() + UNDER_WAY_WITHIN
-        while self.endpoint.requests <= before and time.monotonic() < until:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        while self.endpoint.requests < before + requests and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
         self.events["of kills and ends, with deliveries under way"] += self.endpoint.requests > before
 
     async def _flap(self, stop: asyncio.Event) -> None:

@@ -64,7 +64,7 @@ class Sender:
         while not stop.is_set():
             hurry = self.may_send()
             if not hurry:  # slower, never silent: a kill must always find answers under way
-                await asyncio.sleep(0.15)
+                await asyncio.sleep(0.5)
             style = self._choose.choices(list(STYLES), list(STYLES.values()))[0]
             if not await self._connection(style, rounds=self._choose.randrange(1, 6) if hurry else 1):
                 await asyncio.sleep(self._choose.uniform(0, 0.2))
