@@ -236,7 +236,7 @@ class Bridge:
     def _start_worker(self, journal: SqliteJournal, translating: Translating) -> Worker:
         keys = self.config
         self._endpoint = open_endpoint(with_headers(keys.fhir), secret, self._endpoint_watch)
-        letters = DeadLetters(Path(keys.dead_letters.path))
+        letters = DeadLetters(Path(keys.dead_letters.path), self._keyring)
         self._worker = Worker(journal, translating, self._endpoint, letters, keys, observer=self._worker_watch)
         self._begin("worker", self._worker.run())
         self._log.info("delivering", base_url=keys.fhir.base_url)

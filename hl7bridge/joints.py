@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hl7bridge import reasons
 from hl7bridge.errors import MessageError, PeerError
@@ -24,7 +24,7 @@ from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
 from hl7bridge.service.tablesets import InService
-from hl7bridge.translation import Translation, translate
+from hl7bridge.translation import lineage_document, translate
 from hl7bridge.worker import Translation as Delivered
 from hl7bridge.worker import Translator, Worker
 from hl7bridge.worker.seams import TRANSLATORS
@@ -100,6 +100,16 @@ class Translating(Translator):
         return None
 
 
+class _WithLineage(NamedTuple):
+    """A translation whose lineage is to be stored."""
+
+    bundle: bytes
+    entries: int
+    mapping_version: str
+    issues: Mapping[Any, int]
+    lineage_document: bytes
+
+
 class InThreads:
     """A Make in threads of the daemon itself, for `translate.workers: 0`.
 
@@ -116,13 +126,20 @@ class InThreads:
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _translate(self, raw: bytes, listener: str, peer: str) -> Translation:
-        setting = self._service.tables.setting(listener, read_header(raw), peer)
+    def _translate(self, raw: bytes, listener: str, peer: str) -> Made:
+        tables = self._service.tables
+        setting = tables.setting(listener, read_header(raw), peer)
+        how = (setting.mappings, setting.zone, setting.charset_fallback)
         try:
-            return translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+            made = translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
         except Exception as error:
             error.mapping_version = setting.mappings.version  # type: ignore[attr-defined]
+            if tables.stores_lineage and isinstance(error, MessageError):
+                error.lineage_document = lineage_document(raw, *how)  # type: ignore[attr-defined]
             raise
+        if not tables.stores_lineage:
+            return made
+        return _WithLineage(made.bundle, made.entries, made.mapping_version, made.issues, lineage_document(raw, *how))
 
 
 async def undelivered(worker: Worker, id: str, within: float) -> Reason | None:

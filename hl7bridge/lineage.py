@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,3 +336,26 @@ def leaves(message: Message, segment: Segment) -> Iterator[tuple[Position, str]]
                     depth = 5 if len(pieces) > 1 else 4 if len(components) > 1 else 3
                     at = (segment.position, number, repetition, component, piece)
                     yield at, position_text(segment, at[:depth])
+
+
+def element_document(line: Line) -> dict[str, Any]:
+    return {
+        "path": line.path,
+        "kind": line.kind,
+        "field": line.source,
+        "table": line.table,
+        "row": line.place,
+        "codes": line.codes,
+        "via": list(line.via),
+    }
+
+
+def fate_document(fate: Fate) -> dict[str, Any]:
+    why = [{"kind": why.kind, "text": why.text, "row": why.place} for why in fate.why]
+    return {"field": fate.source, "to": list(fate.to), "rows": list(fate.rows), "why": why}
+
+
+def document(elements: Iterable[Line], fields: Iterable[Fate], error: str | None) -> dict[str, Any]:
+    """The whole lineage of one translation for machines: paths, tables, places."""
+    told = [element_document(line) for line in elements], [fate_document(fate) for fate in fields]
+    return {"elements": told[0], "fields": told[1], "error": error}

@@ -304,7 +304,18 @@ RETRIES_EXHAUSTED = Reason(
     "mend the endpoint, then replay",
 )
 
+DAMAGED = Reason(
+    "damaged",
+    "operator",
+    "AR",
+    "CE",
+    "207",
+    "the stored message is not the one that was received",
+    "see the disk; have the sender send it again under a new control id, or replay it with --edited; then purge",
+)
+
 CATALOGUE = _catalogue(
+    DAMAGED,
     UNPARSABLE,
     NO_CONTROL_ID,
     REUSED_CONTROL_ID,

@@ -21,7 +21,7 @@ from hl7bridge.fhir.form import as_message, narrate
 from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.datetime import offset_of
 from hl7bridge.hl7v2.message import Message, parse
-from hl7bridge.lineage import Elements, Fate, Fields, Line
+from hl7bridge.lineage import Elements, Fate, Fields, Line, document
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.runtime import Issue, Run
 from hl7bridge.mapping.trace import Trace
@@ -88,6 +88,16 @@ def explain(message: Message, mappings: Mappings, zone: tzinfo | None = None) ->
     elements = Elements(bundle or {}, trace, translator.copies, translator.moves)
     fates = Fields(message, mappings.tables, translator.plan.name, trace, elements.paths, bundle is None).fates()
     return Story(tuple(elements.lines), tuple(fates), bundle, error)
+
+
+def lineage_document(raw: bytes, mappings: Mappings, zone: tzinfo | None, charset_fallback: str | None) -> bytes:
+    """The lineage of one message as JSON to be stored: paths, never values. Empty where it cannot be told."""
+    try:
+        story = explain(parse(raw, charset_fallback=charset_fallback), mappings, zone)
+    except MessageError:
+        return b""
+    error = str(story.error) if story.error is not None else None
+    return json.dumps(document(story.elements, story.fields, error), separators=(",", ":")).encode()
 
 
 def followed(

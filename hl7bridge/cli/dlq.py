@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -25,11 +26,13 @@ from hl7bridge.cli.durations import Duration
 from hl7bridge.cli.messages import ended_by, operator_name, run_with_journal
 from hl7bridge.cli.terminal import plain
 from hl7bridge.config import Config
-from hl7bridge.delivery.deadletter import DeadLetters
+from hl7bridge.delivery.deadletter import ANSWER, BUNDLE, MESSAGE, REASON, SEALED, DeadLetters, Found
+from hl7bridge.delivery.disk import write_folder, write_new
 from hl7bridge.errors import EXIT_FAILED, EXIT_OK, Hl7BridgeError, JournalRefusal
 from hl7bridge.journal.protocol import Entry, Filter, State
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.reasons import CATALOGUE
+from hl7bridge.sealing import Damaged, KeyMissing, open_keyring
 
 LISTED = 50  # messages shown unless --limit says otherwise
 AT_ONCE = 50  # replays handed to the journal together: it keeps their order and makes them durable together
@@ -106,7 +109,7 @@ def list_(config: Config, wanted: Filter, limit: int, as_json: bool) -> None:
       hl7bridge dlq list --reason not-translatable --json | jq .detail
     """
     found: list[Entry] = run_with_journal(config, lambda journal: _find(journal, wanted))
-    letters = DeadLetters(Path(config.dead_letters.path))
+    letters = _letters_of(config)
     if as_json:
         for entry in found:
             click.echo(json.dumps(summary(entry, letters)))
@@ -143,14 +146,14 @@ def show(config: Config, id: str, raw: bool, as_json: bool) -> None:
         click.echo(f"This access to patient data was recorded in the audit for {operator_name()}.", err=True)
         sys.stdout.buffer.write(entry.raw)
         return
-    letters = DeadLetters(Path(config.dead_letters.path))
+    letters = _letters_of(config)
+    found = _answered(config, letters, entry)
     if as_json:
-        found = letters.find(entry.id, entry.received_at)
         content = found.content if found is not None and found.content is not None else {}
         outcome = {key: content[key] for key in ("endpoint_status", "operation_outcome") if key in content}
         click.echo(json.dumps(summary(entry, letters) | outcome))
     else:
-        print_letter(entry, letters.find(entry.id, entry.received_at))
+        print_letter(entry, found)
     if entry.state is not State.DEAD:
         click.echo(f"It is no dead letter now: it is {entry.state.value}.", err=True)
 
@@ -205,11 +208,125 @@ def purge(config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool
     selection = _selected(ids, wanted, everything)
     if not (yes or dry_run):
         raise click.UsageError("this removes messages for good: see which with --dry-run, then add --yes")
-    letters = DeadLetters(Path(config.dead_letters.path))
+    letters = _letters_of(config)
     done, failed = run_with_journal(config, lambda journal: _purge(journal, letters, selection, dry_run))
     verb = "would be purged" if dry_run else "purged"
     click.echo(f"{_count(done)} {verb}" + (f", {failed} not" if failed else "") + ".")
     raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
+
+
+def _letters_of(config: Config) -> DeadLetters:
+    return DeadLetters(Path(config.dead_letters.path), open_keyring(config.encryption))
+
+
+def _answered(config: Config, letters: DeadLetters, entry: Entry) -> Found | None:
+    """The directory; where the server's answer is encrypted, decrypted after it was audited."""
+    found = letters.find(entry.id, entry.received_at)
+    if found is None or not (found.path / (ANSWER + SEALED)).is_file():
+        return found
+    run_with_journal(config, lambda journal: journal.audit(operator_name(), "show server's answer", entry.id))
+    click.echo(f"Decrypting the server's answer was recorded in the audit for {operator_name()}.", err=True)
+    try:
+        return letters.with_answer(found)
+    except (Damaged, KeyMissing, ValueError) as error:
+        click.echo(f"The server's answer cannot be read: {error}", err=True)
+        return found
+
+
+@dlq.command()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@_filters
+@click.option("--all", "everything", is_flag=True, help="Every dead letter.")
+@click.option("--to", "target", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to make.")
+@click.pass_obj
+def export(config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool, target: Path) -> None:
+    """Copy dead letters in clear, a folder each, for whoever has to look into them. Audited.
+
+    \b
+    Examples:
+      hl7bridge dlq export 01a200dd-4831-77df-bfb3-9448f4fddd78 --to /tmp/letters
+      hl7bridge dlq export --reason structure --to /tmp/letters
+
+    The copies are patient data, readable by this user only: remove them when the work is done.
+    """
+    selection = _selected(ids, wanted, everything)
+    letters = _letters_of(config)
+
+    async def work(journal: SqliteJournal) -> tuple[int, int]:
+        entries, failed = await _chosen(journal, selection)
+        if entries:
+            await _audit(journal, "export dead letters", entries, str(selection))
+        for entry in entries:
+            whole = await journal.get(entry.id)
+            if whole is not None:
+                _copy(letters, whole, target)
+        return len(entries), failed
+
+    done, failed = run_with_journal(config, work)
+    click.echo(f"{_count(done)} exported to {target}" + (f", {failed} not" if failed else "") + ".")
+    raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
+
+
+def _copy(letters: DeadLetters, entry: Entry, target: Path) -> None:
+    files = {MESSAGE: entry.raw}
+    found = letters.find(entry.id, entry.received_at)
+    if found is not None:
+        for name in (BUNDLE, ANSWER, REASON):
+            try:
+                text = letters.opened(found, name)
+            except (Damaged, KeyMissing) as error:
+                click.echo(f"{entry.id}: {name}: {error}", err=True)
+                continue
+            if text is not None:
+                files[name] = text
+    write_folder(target, target / entry.id, files)
+
+
+@dlq.command()
+@click.argument("id")
+@click.pass_obj
+def edit(config: Config, id: str) -> None:
+    """Open a dead letter's message in $EDITOR and replay what is saved; the original is kept. Audited.
+
+    Segments stand one a line. Nothing is replayed when nothing was changed. The file is readable by this user only
+    and removed afterwards; an editor may leave copies of its own beside it, so use one that does not.
+
+    \b
+    Examples:
+      hl7bridge dlq edit 01a200dd-4831-77df-bfb3-9448f4fddd78
+    """
+
+    async def look(journal: SqliteJournal) -> Entry | None:
+        entry = await journal.get(id)
+        if entry is not None:
+            await journal.audit(operator_name(), "edit message", entry.id)
+        return entry
+
+    entry: Entry | None = run_with_journal(config, look)
+    if entry is None:
+        raise ended_by(Hl7BridgeError("no message in the journal has this id"))
+    if entry.state is not State.DEAD:
+        raise ended_by(Hl7BridgeError(f"it is no dead letter: it is {entry.state.value}"))
+    edited = _edited(entry.raw)
+    if edited is None:
+        click.echo("Nothing was changed: nothing is replayed.", err=True)
+        return
+    run_with_journal(config, lambda journal: journal.replay(entry.id, edited, by=operator_name()))
+    click.echo("1 dead letter replayed with the edited message.")
+
+
+def _edited(raw: bytes) -> bytes | None:
+    """What was saved, None when it is the same. Line ends are the segments' own again."""
+    lines = b"\r" in raw and b"\n" not in raw
+    shown = raw.replace(b"\r", b"\n") if lines else raw
+    with tempfile.TemporaryDirectory(prefix="hl7bridge-") as folder:
+        file = Path(folder) / MESSAGE
+        write_new(file, shown)
+        click.edit(filename=str(file))
+        saved = file.read_bytes()
+    if saved == shown or not saved.strip():
+        return None
+    return saved.replace(b"\r\n", b"\n").replace(b"\n", b"\r") if lines else saved
 
 
 async def _find(journal: SqliteJournal, wanted: Filter) -> list[Entry]:

@@ -20,7 +20,7 @@ from hl7bridge.cli.terminal import table
 from hl7bridge.cli.translate import CHARSET, SET, TABLES, ZONE, settings_of, zone_of
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.hl7v2.message import Message, parse
-from hl7bridge.lineage import BRIDGE, Fate, Line
+from hl7bridge.lineage import BRIDGE, Fate, Line, element_document, fate_document
 from hl7bridge.mapping.mappings import load_mappings
 from hl7bridge.translation import Story, explain
 
@@ -238,20 +238,3 @@ class View:
 def _row(place: str) -> str:
     """segments/PID-Patient.yaml:7 for the shipped tables, with the folder's name for a site's."""
     return place.removeprefix("mappings/")
-
-
-def element_document(line: Line) -> dict[str, Any]:
-    return {
-        "path": line.path,
-        "kind": line.kind,
-        "field": line.source,
-        "table": line.table,
-        "row": line.place,
-        "codes": line.codes,
-        "via": list(line.via),
-    }
-
-
-def fate_document(fate: Fate) -> dict[str, Any]:
-    why = [{"kind": why.kind, "text": why.text, "row": why.place} for why in fate.why]
-    return {"field": fate.source, "to": list(fate.to), "rows": list(fate.rows), "why": why}

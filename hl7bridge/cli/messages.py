@@ -136,8 +136,9 @@ def show(config: Config, message: str, raw: bool, patient: bool, lineage: bool, 
       hl7bridge messages show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
       hl7bridge messages show NL240305-000101 --lineage
 
-    --lineage is worked out anew from the message and the tables its sender has now; where these are not the version
-    that made the bundle, a line on standard error says so.
+    --lineage shows what was stored when the message was translated (translate.lineage: stored). Where nothing was, it
+    is worked out anew from the message and the tables its sender has now; a line on standard error says which it is,
+    and when these are not the version that made the bundle.
     """
     found, story, identifiers, owed = run_with_journal(
         config, lambda journal: _looked_up(journal, message, raw, patient)
@@ -154,7 +155,11 @@ def show(config: Config, message: str, raw: bool, patient: bool, lineage: bool, 
     if raw:
         _print_raw(entry.raw)
     elif lineage:
-        _print_lineage(config, entry, as_json)
+        kept = run_with_journal(config, lambda journal: journal.lineage(entry.id))
+        if kept is not None:
+            _print_kept(entry, kept, as_json)
+        else:
+            _print_lineage(config, entry, as_json)
     elif as_json:
         details: dict[str, Any] = _details(entry) | {"history": [_step(step) for step in story]}
         details |= {"application_acks": [_owed(row) for row in owed]} if owed else {}
@@ -207,8 +212,26 @@ def patient_identifiers(raw: bytes) -> list[str]:
     return found
 
 
+def _print_kept(entry: Entry, kept: tuple[str, bytes], as_json: bool) -> None:
+    """The lineage that was stored with the message: by the tables of that time."""
+    version, text = kept
+    document = json.loads(text)
+    click.echo(f"Stored when the tables of version {version or 'unknown'} translated this message.", err=True)
+    if as_json:
+        click.echo(json.dumps({"id": entry.id, "mapping_version": version, "lineage": "stored", **document}))
+        return
+    rows = [(line["path"], line["field"] or line["kind"], line["row"]) for line in document["elements"]]
+    click.echo(table([("ELEMENT", "FROM", "ROW"), *rows]))
+    lost = [fate for fate in document["fields"] if not fate["to"]]
+    told = [(fate["field"], fate["why"][0]["text"] if fate["why"] else "") for fate in lost]
+    if told:
+        click.echo("\n" + table([("FIELD THAT WENT NOWHERE", "WHY"), *told]))
+    if document["error"]:
+        click.echo(f"\nNot translated: {document['error']}")
+
+
 def _print_lineage(config: Config, entry: Entry, as_json: bool) -> None:
-    """Paths and places only. Never stored: a message and the version of its tables say it all again."""
+    """Paths and places only, worked out anew."""
     from hl7bridge.cli.explain import View
     from hl7bridge.hl7v2.message import parse
     from hl7bridge.service.tablesets import TableSets
@@ -222,11 +245,17 @@ def _print_lineage(config: Config, entry: Entry, as_json: bool) -> None:
     except Hl7BridgeError as error:
         raise ended_by(error) from None
     version = setting.mappings.version
+    click.echo("No lineage was stored with this message: it is worked out anew.", err=True)
     if entry.mapping_version and entry.mapping_version != version:
         click.echo(f"The tables are version {version} now; {entry.mapping_version} translated this message.", err=True)
     view = View(story, message, values=False)
     if as_json:
-        document = {"id": entry.id, "mapping_version": version, **view.document(story.elements, story.fields)}
+        document = {
+            "id": entry.id,
+            "mapping_version": version,
+            "lineage": "recomputed",
+            **view.document(story.elements, story.fields),
+        }
         click.echo(json.dumps(document))
     else:
         view.show(story.elements, story.fields)

@@ -323,6 +323,9 @@ class Translate(Section):
     timeout: Seconds = 60.0
     """A message whose translation takes this many seconds is a dead letter (internal-error); its process is replaced.
     Not with `workers: 0`."""
+    lineage: Literal["recomputed", "stored"] = "recomputed"
+    """`stored`: keep with each message where every element came from (paths, no values; takes time and room), so that
+    `messages show --lineage` still tells it when the tables have changed."""
 
 
 class Observe(Section):

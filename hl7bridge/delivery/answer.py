@@ -8,6 +8,7 @@ Sources: FHIR R4 http.html (transaction, batch), operationoutcome.html, valueset
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from typing import Any, Literal
 import orjson
 
 RETRY_AFTER_MAX = 3600.0  # a server that asks for more than an hour is asked again after an hour
+HEADER_MAX = 500  # characters kept of an ETag or a Location
+WRITTEN_MAX = 500  # entries of which they are kept
 ISSUES_MAX = 20  # a server may list thousands; an operator reads the first
 TEXT_MAX = 4000  # characters kept of one diagnostics text
 
@@ -190,3 +193,31 @@ def http_date(text: str) -> float | None:
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+def proof_of(response: Response) -> dict[str, object]:
+    """For the receipts: the SHA-256 of the answer, its ETag and Location, and those of its entries.
+
+    What a server calls its resources may be made from a patient's identifiers: to be guarded like the message.
+    """
+    proof: dict[str, object] = {"answer_sha256": hashlib.sha256(response.body).hexdigest()}
+    for name in ("etag", "location"):
+        if name in response.headers:
+            proof[name] = response.headers[name][:HEADER_MAX]
+    written = []
+    for entry in _written(response.body)[:WRITTEN_MAX]:
+        told = entry.get("response") if isinstance(entry, dict) else None
+        if isinstance(told, dict):
+            written.append([str(told.get(key, ""))[:HEADER_MAX] for key in ("location", "etag")])
+    if any(location or etag for location, etag in written):
+        proof["written"] = written
+    return proof
+
+
+def _written(body: bytes) -> list[Any]:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return []
+    entries = answer.get("entry") if isinstance(answer, dict) else None
+    return entries if isinstance(entries, list) else []

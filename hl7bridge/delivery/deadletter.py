@@ -4,6 +4,9 @@
                                                       bundle.json    what was to be delivered, if it came to that
                                                       reason.json    what happened, whose turn it is, what to do
 
+With keys (encryption.keys) the message, the bundle and the server's answer are `message.hl7.sealed`,
+`bundle.json.sealed` and `answer.json.sealed`; reason.json stays readable and has no OperationOutcome then.
+
 What holds and why:
 
 - The journal's state DEAD is the truth, a directory is the operator's view of it: one that is missing is written again
@@ -18,8 +21,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +32,11 @@ import orjson
 from hl7bridge.delivery.answer import Issue
 from hl7bridge.delivery.disk import BESIDE, day, drop_folder, make_folder, sweep_beside, sync_folder, write_folder
 from hl7bridge.reasons import Reason
+from hl7bridge.sealing import Keyring
 
-MESSAGE, BUNDLE, REASON = "message.hl7", "bundle.json", "reason.json"
+MESSAGE, BUNDLE, REASON, ANSWER = "message.hl7", "bundle.json", "reason.json", "answer.json"
+SEALED = ".sealed"
+_NAMES = tuple(name + end for name in (MESSAGE, BUNDLE, ANSWER) for end in ("", SEALED))
 SIDECAR_MAX = 1024 * 1024  # a reason.json is some kilobytes; more than this is none of ours
 
 _SAFE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
@@ -70,14 +76,15 @@ class Found:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(path for path in (self.path / name for name in (MESSAGE, BUNDLE, REASON)) if path.is_file())
+        return tuple(path for path in (self.path / name for name in (*_NAMES, REASON)) if path.is_file())
 
 
 class DeadLetters:
     """The directory tree. Every method may block on the disk; call it in a thread. Raises OSError."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keyring: Keyring | None = None) -> None:
         self.root = root
+        self._keyring = keyring or Keyring()
 
     def begin(self) -> None:
         """For the one daemon that writes here, at its start: makes the root, removes what a crash left half-written."""
@@ -90,9 +97,14 @@ class DeadLetters:
     def write(self, letter: Letter) -> Path:
         """Writes a letter's directory durably; the same letter again replaces it, another reason's one goes."""
         path = self.path_of(letter.id, letter.reason.code, letter.received_at)
-        files = {MESSAGE: letter.raw, REASON: reason_json(letter)}
+        sealed = bool(self._keyring.active)
+        guarded = {MESSAGE: letter.raw}
         if letter.bundle is not None:
-            files[BUNDLE] = letter.bundle
+            guarded[BUNDLE] = letter.bundle
+        if sealed and letter.issues:
+            guarded[ANSWER] = orjson.dumps([issue.as_dict() for issue in letter.issues])
+        files = self._guarded(letter.id, guarded)
+        files[REASON] = reason_json(replace(letter, issues=()) if sealed else letter)
         write_folder(self.root, path, files)
         for older in self._places(letter.id, letter.received_at):
             if older != path:
@@ -113,7 +125,49 @@ class DeadLetters:
     def has(self, id: str, reason: str, received_at: float) -> bool:
         """Is a message's directory there, for this reason and whole as far as names go?"""
         path = self.path_of(id, reason, received_at)
-        return (path / REASON).is_file() and (path / MESSAGE).is_file()
+        return (path / REASON).is_file() and _has_message(path)
+
+    def opened(self, found: Found, name: str) -> bytes | None:
+        """A file of a directory in clear, None when there is none. Raises KeyMissing or Damaged."""
+        for stored in (found.path / name, found.path / (name + SEALED)):
+            with contextlib.suppress(FileNotFoundError):
+                return self._keyring.open(stored.read_bytes(), _place(found.id, name))
+        return None
+
+    def with_answer(self, found: Found) -> Found:
+        """The same with the server's sealed answer in its content. Raises KeyMissing or Damaged."""
+        sealed = self.opened(found, ANSWER)
+        if sealed is None or found.content is None:
+            return found
+        return replace(found, content=found.content | {"operation_outcome": orjson.loads(sealed)})
+
+    def reseal(self, found: Found) -> bool:
+        """Seals a directory's files with the active key; one that was clear becomes sealed. False: nothing to do.
+
+        Raises KeyMissing or Damaged; then the directory is as it was.
+        """
+        names = [name for name in (MESSAGE, BUNDLE, ANSWER) if self._behind(found.path, name)]
+        content = found.content or {}
+        if not names and not content.get("operation_outcome"):
+            return False
+        kept = {name: text for name in (MESSAGE, BUNDLE, ANSWER) if (text := self.opened(found, name)) is not None}
+        if content.get("operation_outcome"):
+            kept[ANSWER] = orjson.dumps(content.pop("operation_outcome"))
+        files = self._guarded(found.id, kept)
+        if found.content is not None:
+            files[REASON] = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        write_folder(self.root, found.path, files)
+        return True
+
+    def _behind(self, path: Path, name: str) -> bool:
+        """Is this file clear, or sealed by another key than the active one?"""
+        sealed = path / (name + SEALED)
+        return (path / name).is_file() or (sealed.is_file() and not self._keyring.is_current(sealed.read_bytes()))
+
+    def _guarded(self, id: str, texts: Mapping[str, bytes]) -> dict[str, bytes]:
+        if not self._keyring.active:
+            return dict(texts)
+        return {name + SEALED: self._keyring.seal(text, _place(id, name)) for name, text in texts.items()}
 
     def ids(self) -> set[str]:
         """The ids of all directories, whole or damaged."""
@@ -152,6 +206,15 @@ class DeadLetters:
                 break
         with contextlib.suppress(FileNotFoundError):
             sync_folder(path.parent if path.parent.is_dir() else self.root)
+
+
+def _place(id: str, name: str) -> bytes:
+    """What a sealed file is bound to."""
+    return f"letter:{id}:{name}".encode("ascii")
+
+
+def _has_message(path: Path) -> bool:
+    return (path / MESSAGE).is_file() or (path / (MESSAGE + SEALED)).is_file()
 
 
 def reason_json(letter: Letter) -> bytes:
@@ -223,6 +286,6 @@ def _read(path: Path) -> Found:
         damaged = f"{REASON} cannot be read as JSON"
     except OSError as error:
         damaged = f"{REASON} cannot be read ({error.strerror})"
-    if damaged is None and not (path / MESSAGE).is_file():
+    if damaged is None and not _has_message(path):
         damaged = f"{MESSAGE} is missing"
     return Found(path.name, path, path.parent.parent.name, path.parent.name, content, damaged)

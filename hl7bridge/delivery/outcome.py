@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from hl7bridge import reasons
 from hl7bridge.delivery.answer import Body, Issue, Response, bearer_error, read_body, retry_after
@@ -41,7 +41,10 @@ class Blame(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
+    """`proof`: for the receipts, what the server answered: hashes, ETag, Location; see answer.proof_of."""
+
     status: int = 200
+    proof: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Dead:
     detail: str
     operation_outcome: tuple[Issue, ...] = field(default=(), repr=False)
     status: int = 0
+    proof: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

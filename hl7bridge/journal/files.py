@@ -73,7 +73,7 @@ def connect(file: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
     )  # fmt: skip
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-                       "cache_size = -65536", "temp_store = MEMORY"):  # fmt: skip
+                       "cache_size = -65536", "temp_store = MEMORY", "secure_delete = FAST"):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
@@ -86,6 +86,33 @@ def connect_reader(file: Path) -> sqlite3.Connection:
     connection = connect(file)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def connect_proof(file: Path, copy: bool = False) -> sqlite3.Connection:
+    """A connection that cannot write; `copy`: nobody else has the file, and nothing is made beside it. JournalError."""
+    last: sqlite3.Error | None = None
+    log = file.with_name(file.name + "-wal")
+    ways = ["mode=ro"]
+    if not log.exists():  # without a log the file is all there is
+        ways.insert(0 if copy else 1, "mode=ro&immutable=1")
+    for way in ways:
+        connection = sqlite3.connect(
+            f"{file.absolute().as_uri()}?{way}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
+        )
+        try:
+            found = schema.check(connection, str(file))
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            last = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            if found < schema.CURRENT:
+                connection.close()
+                raise JournalError(f"{file} has journal version {found}: start `hl7bridge serve` once to migrate it")
+            return connection
+    raise JournalError(f"{file} cannot be read ({last}). {ADVICE}")
 
 
 def open_owner(folder: Path) -> Lock:
@@ -168,7 +195,7 @@ def _checked(file: Path, unclean: bool) -> sqlite3.Connection:
     senders waiting for minutes, and a damaged page is still an error, never a wrong answer, when it is read.
     """
     if file.stat().st_size == 0:
-        raise JournalError(f"{file} is empty, which a journal never is. {_ADVICE}")
+        raise JournalError(f"{file} is empty, which a journal never is. {ADVICE}")
     connection: sqlite3.Connection | None = None
     try:
         connection = connect(file)
@@ -177,19 +204,19 @@ def _checked(file: Path, unclean: bool) -> sqlite3.Connection:
         if unclean and file.stat().st_size <= CHECKED_BYTES:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
             if found != ["ok"]:
-                raise JournalError(f"{file} is damaged ({len(found)} finding). {_ADVICE}")
+                raise JournalError(f"{file} is damaged ({len(found)} finding). {ADVICE}")
     except BaseException as error:
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.OperationalError):
             raise JournalError(f"{file} cannot be used: {error}") from error
         if isinstance(error, sqlite3.DatabaseError | TypeError):  # TypeError: the tally has no row
-            raise JournalError(f"{file} is damaged ({error}). {_ADVICE}") from error
+            raise JournalError(f"{file} is damaged ({error}). {ADVICE}") from error
         raise
     return connection
 
 
-_ADVICE = (
-    "Keep a copy of the whole folder; restore a backup, or save what can be read with"
-    " `sqlite3 journal.sqlite3 .recover` into a new file; hl7bridge does not start a new journal over a damaged one"
+ADVICE = (
+    "Keep a copy of the whole folder; then `hl7bridge journal salvage NEW-FOLDER` saves what can be read, or restore a"
+    " backup; hl7bridge does not start a new journal over a damaged one"
 )

@@ -19,6 +19,7 @@ from hl7bridge.sealing import Damaged, KeyMissing, Keyring
 
 KEYED = "k"  # in front of a lane that is keyed; the others are hexadecimal
 LANE_BYTES = 8
+ACTIVE = "active"  # the id of the key that the last owner sealed with; no secret
 _LANES = "lanes"
 _PROOF = b"this key opens the journal"
 
@@ -79,6 +80,10 @@ def open_guard(connection: sqlite3.Connection, keyring: Keyring, now: float, own
                 " with it first"
             )
         _enter(connection, keyring, now)
+    if owner:
+        connection.execute(
+            "INSERT OR REPLACE INTO secrets (name, value) VALUES (?, ?)", (ACTIVE, keyring.active.encode("ascii"))
+        )
     return Guard(keyring, _lane_key(connection, keyring))
 
 

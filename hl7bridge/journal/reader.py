@@ -220,6 +220,11 @@ def figures(connection: sqlite3.Connection) -> Figures:
     return Figures(received + waiting, dead, oldest)
 
 
+def count(connection: sqlite3.Connection) -> int:
+    """All messages, from the tally."""
+    return int(connection.execute("SELECT received + waiting + delivered + dead FROM tally").fetchone()[0])
+
+
 def page(
     connection: sqlite3.Connection,
     guard: Guard,

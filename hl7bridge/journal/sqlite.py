@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit as auditing
-from hl7bridge.journal import files, reader, receipts, transaction
+from hl7bridge.journal import files, reader, receipts, rotation, transaction, verify
 from hl7bridge.journal.guard import Guard, open_guard
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
 from hl7bridge.journal.rows import id_bytes
@@ -199,6 +199,24 @@ class SqliteJournal:
     async def verify_audit(self, anchor: tuple[int, bytes] | None = None) -> auditing.Verdict:
         """Whether the audit is whole; see audit.verify."""
         return await self._readers.run(partial(auditing.verify, anchor=anchor))
+
+    async def rotate(self, after: int) -> rotation.Batch:
+        """Seals the next messages behind the seq `after` with the active key: one short transaction."""
+        batch: rotation.Batch = await self._writer.submit(partial(rotation.reseal, after=after))
+        return batch
+
+    async def retire(self) -> list[str]:
+        """Forgets keys that nothing is sealed with any more; gives their ids. See rotation.retire."""
+        gone: list[str] = await self._writer.submit(rotation.retire)
+        return gone
+
+    async def count(self) -> int:
+        """How many messages there are, in whatever state."""
+        return await self._readers.run(reader.count)
+
+    async def head(self) -> tuple[int, str]:
+        """Number and hash of the newest seal of the receipts."""
+        return await self._readers.run(verify.head)
 
     async def close(self) -> None:
         """Commit what is queued, close, free the lock. Harmless the second time."""

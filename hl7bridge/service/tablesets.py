@@ -56,7 +56,8 @@ class TableSets:
 
     def __init__(self, config: Config, source: Callable[[Folders], Mappings] | None = None) -> None:
         """Loads and compiles; takes seconds. `source`: in place of the configuration's folders. Raises TablesError."""
-        self._config = Config(listeners=config.listeners, mappings=config.mappings)
+        self._config = Config(listeners=config.listeners, mappings=config.mappings, translate=config.translate)
+        self.stores_lineage = config.translate.lineage == "stored"
         self.sets = {folders: source(folders) if source else load(config, folders) for folders in wanted(config)}
         self.general = Setting(self.sets[config.mappings.overlays], None, None)
         self._listeners = {listener.name: listener for listener in config.listeners}

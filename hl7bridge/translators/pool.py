@@ -221,7 +221,9 @@ def _settle(job: _Job, said: Any) -> None:
     elif isinstance(said, Refused):
         kind = PeerError if said.peer else TranslationError
         reason = reasons.CATALOGUE.get(said.reason, reasons.INTERNAL_ERROR)
-        job.raise_(kind(reason, said.detail, said.location), said.mapping_version)
+        error: MessageError = kind(reason, said.detail, said.location)
+        error.lineage_document = said.lineage_document  # type: ignore[attr-defined]
+        job.raise_(error, said.mapping_version)
     else:
         job.fail(said.where, said.mapping_version)
 

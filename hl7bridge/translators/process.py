@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 from hl7bridge.errors import MessageError, PeerError
 from hl7bridge.hl7v2.header import read_header
-from hl7bridge.service.tablesets import TableSets
-from hl7bridge.translation import translate
+from hl7bridge.service.tablesets import Setting, TableSets
+from hl7bridge.translation import lineage_document, translate
 from hl7bridge.translators.wire import LENGTH, Done, Failed, Load, Loaded, Refused, Work, framed
 
 NICENESS = 5  # an answer to a sender comes first
@@ -57,14 +57,22 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 def answer(work: Work, tables: TableSets) -> Done | Refused | Failed:
     version = ""
+    setting: Setting | None = None
+
+    def lineage() -> bytes:
+        if setting is None or not tables.stores_lineage:
+            return b""
+        return lineage_document(work.raw, setting.mappings, setting.zone, setting.charset_fallback)
+
     try:
         setting = tables.setting(work.listener, read_header(work.raw), work.peer)
         version = setting.mappings.version
         made = translate(work.raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
         issues = {(str(kind), table, source): times for (kind, table, source), times in made.issues.items()}
-        return Done(made.bundle, made.entries, version, issues)
+        return Done(made.bundle, made.entries, version, issues, lineage())
     except MessageError as error:
-        return Refused(isinstance(error, PeerError), error.reason.code, error.detail, error.location, version)
+        peer = isinstance(error, PeerError)
+        return Refused(peer, error.reason.code, error.detail, error.location, version, lineage())
     except Exception as error:
         return Failed(_where(error), version)
 

@@ -40,6 +40,7 @@ class Done(NamedTuple):
     entries: int
     mapping_version: str
     issues: dict[tuple[str, str, str], int]
+    lineage_document: bytes = b""
 
 
 class Refused(NamedTuple):
@@ -50,6 +51,7 @@ class Refused(NamedTuple):
     detail: str
     location: str | None
     mapping_version: str
+    lineage_document: bytes = b""
 
 
 class Failed(NamedTuple):

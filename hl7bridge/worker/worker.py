@@ -20,6 +20,7 @@ What holds and why:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import traceback
 from collections.abc import Callable
@@ -231,6 +232,9 @@ class Worker:
             self._end(item.id, None)
             return
         tries = self._tries.setdefault(entry.id, Tries(entry.attempts, self._passed, pace=entry.attempts))
+        if entry.damaged:
+            await self._die(entry, tries, Dead(reasons.DAMAGED, entry.damaged), None)
+            return
         translation = await self._translated(entry, tries)
         if translation is None:
             return
@@ -246,7 +250,7 @@ class Worker:
             outcome = judge(TransportFailure("protocol", type(error).__name__), translation.entries, 0.0)
         self._tell_circuit(permit, outcome)
         if isinstance(outcome, Delivered):
-            await self._deliver(entry, tries, translation, self._clock.monotonic() - started)
+            await self._deliver(entry, tries, translation, outcome, self._clock.monotonic() - started)
         elif isinstance(outcome, Dead):
             await self._die(entry, tries, outcome, translation)
         else:
@@ -258,7 +262,9 @@ class Worker:
         try:
             translation = await self._translator.translate(entry)
         except MessageError as error:
-            await self._die(entry, tries, Dead(error.reason, error.detail), None, _version_of(error))
+            await self._die(
+                entry, tries, Dead(error.reason, error.detail), None, _version_of(error), _lineage_of(error)
+            )
             return None
         except BrokenExecutor:
             raise
@@ -281,11 +287,16 @@ class Worker:
             case Misconfigured(why=why):
                 self.circuit.failed(permit, now, why, at_once=True)
 
-    async def _deliver(self, entry: Entry, tries: Tries, translation: Translation, took: float) -> None:
+    async def _deliver(
+        self, entry: Entry, tries: Tries, translation: Translation, outcome: Delivered, took: float
+    ) -> None:
         self._passed += 1
         now = self._clock.time()
         version = translation.mapping_version
-        await self._write_down(Change(entry.id, State.DELIVERED, tries.attempts, mapping_version=version, at=now))
+        proof, lineage = _proof(translation, outcome), _lineage_of(translation)
+        await self._write_down(
+            Change(entry.id, State.DELIVERED, tries.attempts, 0.0, "", "", version, now, proof, lineage)
+        )
         if entry.replays:
             await self.letterbox.remove(entry.id, entry.received_at)
         waited = max(now - entry.received_at, 0.0)
@@ -325,7 +336,13 @@ class Worker:
         self._lanes.wait(entry.id, due)
 
     async def _die(
-        self, entry: Entry, tries: Tries, dead: Dead, translation: Translation | None, version: str = ""
+        self,
+        entry: Entry,
+        tries: Tries,
+        dead: Dead,
+        translation: Translation | None,
+        version: str = "",
+        lineage: bytes = b"",
     ) -> None:
         """Directory first, journal second: a crash in between leaves the message undelivered, never out of sight."""
         now = self._clock.time()
@@ -349,7 +366,18 @@ class Worker:
         )
         await asyncio.to_thread(self._letters.write, letter)  # OSError: _handle postpones
         await self._write_down(
-            Change(entry.id, State.DEAD, tries.attempts, 0.0, dead.reason.code, dead.detail, version, now)
+            Change(
+                entry.id,
+                State.DEAD,
+                tries.attempts,
+                0.0,
+                dead.reason.code,
+                dead.detail,
+                version,
+                now,
+                _proof(translation, dead),
+                lineage or _lineage_of(translation),
+            )
         )
         self._tell(lambda: self._observer.dead(entry.id, entry.listener, entry.type, dead.reason.code))
         settled = Settled(State.DEAD, dead.reason.code)
@@ -412,6 +440,20 @@ class Worker:
             telling()
         except Exception:
             self._untold += 1
+
+
+def _proof(translation: Translation | None, outcome: Delivered | Dead) -> dict[str, object]:
+    """For the receipts: what was sent, and what came back. Empty where nothing was sent."""
+    if translation is None:
+        return {}
+    digest = hashlib.sha256(translation.bundle).hexdigest()
+    sent = {"bundle_sha256": digest, "entries": translation.entries, "status": outcome.status}
+    return {**sent, **outcome.proof}
+
+
+def _lineage_of(made: object) -> bytes:
+    """The lineage that is to be stored, where `translate.lineage` asks for it."""
+    return bytes(getattr(made, "lineage_document", b""))
 
 
 def _version_of(error: BaseException) -> str:

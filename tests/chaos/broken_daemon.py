@@ -69,8 +69,10 @@ def resends_are_new() -> None:
 
     async def append(self: Any, message: Any) -> Any:
         import dataclasses
+        import hashlib
 
-        return await right(self, dataclasses.replace(message, sha256=os.urandom(32)))
+        raw = message.raw + b"ZZZ|%d\r" % int.from_bytes(os.urandom(4))
+        return await right(self, dataclasses.replace(message, raw=raw, sha256=hashlib.sha256(raw).digest()))
 
     sqlite.SqliteJournal.append = append  # type: ignore[method-assign]
 

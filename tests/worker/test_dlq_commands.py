@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -66,8 +67,9 @@ class House:
     async def append(self, journal: SqliteJournal, *types: str, lane: str = "a") -> None:
         for type in types:
             number = len(self.ids) + 1
+            raw = RAW % (type.encode(), number, number)
             message = Received(
-                raw=RAW % (type.encode(), number, number), sha256=number.to_bytes(32), received_at=START + number,
+                raw=raw, sha256=hashlib.sha256(raw).digest(), received_at=START + number,
                 listener="lab" if type == "ORU^R01" else "default", peer="192.0.2.1", sender="LAB|HOSP",
                 control_id=f"C{number}", type=type, lanes=(lane,), ack=b"MSH", ack_code="AA",
             )  # fmt: skip
