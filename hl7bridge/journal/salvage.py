@@ -17,19 +17,7 @@ from pathlib import Path
 from hl7bridge.errors import JournalError
 from hl7bridge.journal import files, schema
 
-# parents first; `key`: what its rows are found by, one by one
-_TABLES = {
-    "messages": "seq",
-    "payloads": "seq",
-    "history": None,
-    "edits": "number",
-    "lineages": "seq",
-    "seals": "number",
-    "audit": "number",
-    "keys": None,
-    "secrets": None,
-    "waiting_lanes": None,
-}
+_COUNTED = "tally"  # made anew
 
 
 @dataclass(slots=True)
@@ -59,8 +47,8 @@ def salvage(old: Path, new: Path) -> Saved:
         with contextlib.closing(source), contextlib.closing(files.connect(new / files.DATABASE)) as target:
             target.execute("BEGIN IMMEDIATE")
             target.execute("DELETE FROM seals")
-            for table, key in _TABLES.items():
-                saved.rows[table], saved.lost[table] = _table(source, target, table, key)
+            for table in _tables(target):
+                saved.rows[table], saved.lost[table] = _table(source, target, table)
             _tally(source, target)
             target.execute("COMMIT")
     except (sqlite3.Error, OSError) as error:
@@ -105,8 +93,17 @@ def _new_first_page(file: Path, model: Path) -> None:
         target.write(page)
 
 
-def _table(source: sqlite3.Connection, target: sqlite3.Connection, table: str, key: str | None) -> tuple[int, int]:
-    columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+def _tables(target: sqlite3.Connection) -> list[str]:
+    statement = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> ?"
+    return [name for (name,) in target.execute(statement, (_COUNTED,))]
+
+
+def _table(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> tuple[int, int]:
+    """How many rows were saved, and how many could not be: where the table cannot be walked, one by one by its key."""
+    found = target.execute(f"PRAGMA table_info({table})").fetchall()
+    columns = [row[1] for row in found]
+    numbers = [row[1] for row in found if row[5] and row[2] == "INTEGER"]
+    key = numbers[0] if len([row for row in found if row[5]]) == len(numbers) == 1 else None
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     insert = f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})"
     select = f"SELECT {names} FROM {table}"
