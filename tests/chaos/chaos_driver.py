@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from chaos_senders import Sender
 SENDERS = 4
 BACKLOG = 150  # acknowledged and not yet at the endpoint: senders rest, so that deliveries are always under way
 SMALL_DISK = "48m"
-SETTLES_WITHIN = 300.0
+SETTLES_WITHIN = 120.0  # seconds without any progress
 UNDER_WAY_WITHIN = 40.0
 REAL_MESSAGES = 4000  # of a real feed at most, so that a run ends
 # what may happen to the process, how often, and between which seconds it lasts or is let alone afterwards; a kill or an
@@ -161,18 +162,21 @@ class Run:
         if self.setting.feed is not None:
             shares = real(self.setting.feed, 2, REAL_MESSAGES)
             feeds += [(f"R{n}", iter(share)) for n, share in enumerate(shares)]
-        return [Sender(name, port, feed, seed, self._may_send) for name, feed in feeds]
+        return [Sender(name, port, feed, seed, self._pause) for name, feed in feeds]
 
     def _positive(self) -> int:
         return sum(len(sender.positive) for sender in self.senders)
 
-    def _may_send(self) -> bool:
-        """Whether few enough acknowledged messages are not at the endpoint yet; one in twenty never gets there."""
+    def _pause(self) -> float:
+        """Seconds a sender rests: none while few acknowledged messages are not at the endpoint yet, and never for long.
+
+        One in twenty never gets there: dead letters.
+        """
         deliveries = self.endpoint.deliveries
         self._settled.update(delivery.request_id for delivery in deliveries[self._read :])
         self._read = len(deliveries)
-        positive = self._positive()
-        return positive - len(self._settled) < BACKLOG + positive / 20
+        behind = self._positive() * 0.95 - len(self._settled)
+        return 0.0 if behind < BACKLOG else 0.5 if behind < 3 * BACKLOG else 3.0
 
     # ---- the chaos ----
 
@@ -277,15 +281,18 @@ class Run:
     # ---- the end ----
 
     async def _calm(self) -> None:
-        """Everything is sent until it is answered, and worked off; what does not end is judged as it is then."""
+        """Everything is sent until it is answered, and worked off; what makes no progress is judged as it is then."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLES_WITHIN):
                 await asyncio.gather(*(sender.finish() for sender in self.senders))
-                while True:
-                    waiting = await self.daemon.messages("--state", "received", "--state", "waiting")
-                    if not waiting:
-                        break
-                    await asyncio.sleep(0.5)
+        least, until = sys.maxsize, time.monotonic() + SETTLES_WITHIN
+        while time.monotonic() < until:
+            waiting = len(await self.daemon.messages("--state", "received", "--state", "waiting"))
+            if not waiting:
+                return
+            if waiting < least:
+                least, until = waiting, time.monotonic() + SETTLES_WITHIN
+            await asyncio.sleep(1)
 
     async def _evidence(self) -> Evidence:
         return Evidence(

@@ -47,7 +47,7 @@ class Sender:
     port: int
     feed: Iterator[Message]
     seed: str
-    may_send: Callable[[], bool]
+    pause: Callable[[], float]
     sent: list[Message] = field(default_factory=list)
     positive: dict[str, set[bytes]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -62,11 +62,10 @@ class Sender:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            hurry = self.may_send()
-            if not hurry:  # slower, never silent: a kill must always find answers under way
-                await asyncio.sleep(0.5)
+            pause = self.pause()  # slower, never silent: a kill must always find answers under way
+            await asyncio.sleep(pause)
             style = self._choose.choices(list(STYLES), list(STYLES.values()))[0]
-            if not await self._connection(style, rounds=self._choose.randrange(1, 6) if hurry else 1):
+            if not await self._connection(style, rounds=self._choose.randrange(1, 6) if not pause else 1):
                 await asyncio.sleep(self._choose.uniform(0, 0.2))
             if self._refused:  # told to send again: not at once
                 self._refused = False
