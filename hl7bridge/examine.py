@@ -137,8 +137,8 @@ def _listener_tls(listener: Listener) -> Iterator[Finding]:
 
 def _files_limit(config: Config) -> Iterator[Finding]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # each listener may have as many TLS handshakes under way beside its connections
-    most = sum(listener.max_connections * (2 if listener.tls else 1) for listener in config.listeners)
+    # with TLS as many handshakes may be under way beside the connections, with two descriptors each
+    most = sum(listener.max_connections * (3 if listener.tls else 1) for listener in config.listeners)
     needed = most + config.fhir.concurrency + SPARE_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:
         remedy = f"raise it (`ulimit -n`, LimitNOFILE=) to {needed} or lower max_connections"

@@ -5,6 +5,7 @@ What holds here:
   - Handshakes under way are limited as connections are (max_connections), and by frame_timeout in time: strangers that
     stall cost no sender its place, and end.
   - Out of file descriptors, nobody is taken for a moment; then it goes on. Who waits in the kernel's queue is served.
+  - Whose handshake fails is told why by a TLS alert, so that the log at the other end says it too.
   - A peer that leaves during the handshake is nobody's fault: probes of load balancers do so every few seconds.
 """
 
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from hl7bridge.config import Listener
@@ -23,6 +24,7 @@ from hl7bridge.mllp.denial import Denial, denial_of
 from hl7bridge.mllp.gate import Limits
 from hl7bridge.mllp.observer import Observer
 from hl7bridge.mllp.peer import Peer, allowed, networks, peer_at
+from hl7bridge.tls.contexts import last_words
 from hl7bridge.tls.rotation import Look, Rotating
 
 BACKLOG: Final = 256  # connections the kernel holds for us while the event loop is busy
@@ -166,21 +168,37 @@ class Door:
 
     async def _shake(self, connected: socket.socket, peer: Peer) -> None:
         """From a socket to a connection, through the TLS handshake where there is one. asyncio closes what fails."""
-        try:
-            if self.keys is None:
+        if self.keys is None:
+            with contextlib.suppress(OSError):
                 await self._loop.connect_accepted_socket(self._make, connected)
-            else:
-                self.look()
+            return
+        self.look()
+        timeout = self._listener.frame_timeout
+        with _duplicate(connected) as line:  # asyncio closes its own at once
+            try:
                 await self._loop.connect_accepted_socket(
                     self._make,
                     connected,
                     ssl=self.keys.context,
-                    ssl_handshake_timeout=self._listener.frame_timeout,
-                    ssl_shutdown_timeout=self._listener.frame_timeout,
+                    ssl_handshake_timeout=timeout,
+                    ssl_shutdown_timeout=timeout,
                 )
-        except OSError as error:
-            denial = denial_of(error)
-            self._tell(*((Observer.denied, peer, denial) if denial else (Observer.probed, peer)))
+            except OSError as error:
+                denial = denial_of(error)
+                self._tell(*((Observer.denied, peer, denial) if denial else (Observer.probed, peer)))
+                if words := last_words(error):
+                    await self._say(words, line)
+
+    async def _say(self, words: bytes, line: socket.socket | None) -> None:
+        """Tells the peer why its handshake failed, and lets it read that: a close over unread bytes would take it."""
+        if line is None:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(self._limits.linger):
+                await self._loop.sock_sendall(line, words)
+                line.shutdown(socket.SHUT_WR)
+                while await self._loop.sock_recv(line, 65536):
+                    pass
 
     # -- the TLS files
 
@@ -208,6 +226,19 @@ class Door:
             await asyncio.sleep(self._limits.look_every)
             self.look(again=True)
             self._warn()
+
+
+@contextlib.contextmanager
+def _duplicate(connected: socket.socket) -> Iterator[socket.socket | None]:
+    """The same connection once more; None when there is no descriptor left for it."""
+    try:
+        line = connected.dup()
+    except OSError:
+        yield None
+        return
+    with line:
+        line.setblocking(False)
+        yield line
 
 
 def _listening(family: int, address: Any) -> socket.socket:

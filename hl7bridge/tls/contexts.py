@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from hl7bridge.config import ListenerTls, Tls
 from hl7bridge.errors import ConfigError
@@ -32,7 +32,7 @@ def server_context(tls: ListenerTls) -> ssl.SSLContext:
         mistakes.append(f"tls.ca: client: {tls.client} needs the authority that signs the clients' certificates")
     if mistakes:
         raise ConfigError(mistakes)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = _SayingWhy(ssl.PROTOCOL_TLS_SERVER)
     harden(context, tls.minimum)
     context.options |= ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = 0
@@ -41,6 +41,39 @@ def server_context(tls: ListenerTls) -> ssl.SSLContext:
     if tls.revoked and tls.client != "none":
         _load_revoked(context, tls.revoked)
     return context
+
+
+class _Spoken(ssl.SSLObject):
+    """A handshake that fails leaves what OpenSSL wants the peer to read: the alert that says why."""
+
+    outgoing: ssl.MemoryBIO
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLSyscallError):
+            raise
+        except ssl.SSLError as error:
+            error.last_words = self.outgoing.read()  # type: ignore[attr-defined]
+            raise
+
+
+class _SayingWhy(ssl.SSLContext):
+    """A context whose failed handshakes can still be told to the peer; asyncio closes without a word."""
+
+    sslobject_class = _Spoken
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **keys: Any) -> ssl.SSLObject:
+        spoken = super().wrap_bio(incoming, outgoing, *args, **keys)
+        assert isinstance(spoken, _Spoken)
+        spoken.outgoing = outgoing
+        return spoken
+
+
+def last_words(error: BaseException) -> bytes:
+    """What to send the peer when a handshake with a listener's context has failed with this: a TLS alert, or b""."""
+    words: bytes = getattr(error, "last_words", b"")
+    return words
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:

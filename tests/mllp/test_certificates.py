@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from paper_authority import Authority, fingerprint
-from scripted_peer import bench
+from scripted_peer import bench, eventually
 
 from hl7bridge.config import Client, ListenerTls, Tls
 from hl7bridge.mllp.framing import frame
@@ -146,3 +146,40 @@ async def test_a_senders_own_certificate_may_be_its_authority(authority: Authori
             await stranger.send(frame(b"two"))
             await stranger.answer()
         await b.recorder.until("denied", "unknown-authority")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(
+    ("client", "told"),
+    [
+        ("none", "HANDSHAKE_FAILURE|CERTIFICATE_REQUIRED"),
+        ("expired", "ALERT_CERTIFICATE_EXPIRED"),
+        ("stranger", "ALERT_UNKNOWN_CA"),
+    ],
+)
+async def test_a_sender_is_told_why_its_handshake_failed(
+    authority: Authority, tmp_path: Path, version: ssl.TLSVersion, client: str, told: str
+) -> None:
+    certificate, key = authority.issue("localhost")
+    files: tuple[str | None, str | None] = (None, None)
+    if client == "expired":
+        files = authority.issue("late", begins=-9, ends=-1)
+    elif client == "stranger":
+        files = Authority(tmp_path, "stranger").issue("adt")
+    context = client_context(Tls(ca=authority.file, certificate=files[0], key=files[1]))
+    context.minimum_version = context.maximum_version = version
+    tls = ListenerTls(certificate=certificate, key=key, ca=authority.file, client="require")
+    async with bench({"tls": tls}) as b:
+        with pytest.raises(ssl.SSLError, match=told):
+            await asyncio.to_thread(speak, context, b.server.port)
+        await eventually(lambda: b.server._door is not None and not b.server._door._handshakes)
+
+
+def speak(context: ssl.SSLContext, port: int) -> None:
+    """Sends a message, and reads."""
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as spoken,
+    ):
+        spoken.sendall(frame(b"one") * 100)
+        spoken.recv(100)
