@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -206,12 +207,21 @@ async def test_a_system_out_of_files_or_memory_is_survived(monkeypatch: pytest.M
 
 
 async def test_draining_while_out_of_descriptors_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket.socket, "accept", lambda self: (_ for _ in ()).throw(OSError(errno.EMFILE, "full")))
+    calls: list[int] = []
+
+    def failing(self: socket.socket) -> tuple[socket.socket, Any]:
+        calls.append(1)
+        raise OSError(errno.EMFILE, "full")
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
     recorder = Recorder()
     server = MllpServer(listener(), Echo(), refuse, recorder, Limits(accept_pause=60))
     await server.start()
     with socket.create_connection(("127.0.0.1", server.port)):
         await recorder.until("starved", "EMFILE")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert len(calls) == 1  # no spin over the connection that waits
         assert await server.drain(PATIENCE) == 0
 
 
@@ -263,6 +273,27 @@ async def test_a_plain_message_to_a_tls_port_is_told_as_such(tls: ListenerTls) -
         plain = await b.peer()
         await plain.send(frame(b"MSH|^~\\&|EPIC"))
         await b.recorder.until("denied", "no-tls")
+
+
+async def test_what_a_refused_peer_still_sends_does_not_take_the_alert_from_it(
+    tls: ListenerTls, authority: Authority
+) -> None:
+    """Closing over unread bytes resets the connection, and some systems then throw away what has come."""
+    context = client_context(Tls(ca=authority.file))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    outgoing = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    async with bench({"tls": tls.model_copy(update={"minimum": "1.3"})}) as b:
+        plain = await b.peer()
+        await plain.send(outgoing.read() + b"x" * 100_000)
+        async with asyncio.timeout(PATIENCE):
+            assert (await plain.reader.readexactly(7))[:2] == b"\x15\x03"
+            for _ in range(3):  # a reset would come back for the first, and end the second
+                await plain.send(b"x" * 1000)
+                await asyncio.sleep(0.01)
+            plain.half_close()
+            assert await plain.reader.read() == b""
 
 
 async def test_a_message_in_the_record_that_ends_the_handshake_is_answered(
