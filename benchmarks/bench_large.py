@@ -1,6 +1,6 @@
 """One large message, almost all of it one embedded document: time and memory along its way, 16 MiB beside 1 MiB.
 
-python benchmarks/bench_large.py [--sizes 1 16] [--rounds 3] [--json]
+python benchmarks/bench_large.py [--short] [--rounds 5]
 
 Memory is the peak of what is resident above what was before, as a multiple of the message's size (Linux: VmHWM, in a
 process of its own for each size): for framing what is kept of the stream and the payload it gives, for translating the
@@ -10,15 +10,15 @@ result's extension, as the guide has it: two of the multiples are the answer its
 
 from __future__ import annotations
 
-import argparse
+import ctypes
 import gc
-import json
 import multiprocessing
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from figures import Effort, Figure, effort, progress, show
 
 from hl7bridge import load_mappings, translate
 from hl7bridge.mllp.framing import END, START, Frame, Framer
@@ -61,52 +61,58 @@ def resident(which: str) -> int:
 def above(work: Callable[[], object]) -> int:
     """Bytes that become resident while `work` runs, at most at one time."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before is not there to be used again
     RESET.write_text("5")
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
 
 
-def measure(size: int, rounds: int) -> dict[str, float]:
+def one_size(size: int, rounds: int) -> dict[str, float]:
+    """Of a message of so many bytes: CPU seconds and memory, by step."""
     mappings = load_mappings()
     for _ in range(3):
         translate(large(20_000), mappings)
     raw = large(size)
-    figures: dict[str, float] = {"bytes": len(raw)}
+    figures: dict[str, float] = {}
     for name, work in (("framing", lambda: framed(raw)), ("translate", lambda: translate(raw, mappings))):
-        seconds = []
+        taken = []
         for _ in range(rounds):
             begin = time.process_time()
             work()
-            seconds.append(time.process_time() - begin)
-        figures[f"{name} ms"] = statistics.median(seconds) * 1000
-        figures[f"{name} memory"] = above(work) / len(raw) + (name == "translate")
+            taken.append(time.process_time() - begin)
+        figures[name] = statistics.median(taken)
+        figures[f"{name} memory"] = above(work) / len(raw) + (name == "translate")  # the message was there before
     return figures
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--sizes", type=int, nargs="+", default=[1, 16], help="MiB")
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--json", action="store_true")
-    said = arguments.parse_args()
+def in_its_own_process(size: int, rounds: int) -> dict[str, float]:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(one_size, (size, rounds))
+
+
+def measure(effort: Effort) -> Iterator[Figure]:
     if not RESET.exists():
-        sys.exit("no /proc/self/clear_refs here: memory cannot be measured")
-    spawn = multiprocessing.get_context("spawn")
-    found = []
-    for size in said.sizes:
-        with spawn.Pool(1) as pool:
-            found.append(pool.apply(measure, (size * MIB, said.rounds)))
-    if said.json:
-        print(json.dumps(found))
+        progress("no /proc/self/clear_refs here: memory cannot be measured")
         return
-    print(f"{'':10}{'framing':>12}{'memory':>10}{'translate':>14}{'memory':>10}{'ms a MiB':>12}")
-    for size, one in zip(said.sizes, found, strict=True):
-        print(
-            f"{size:>6} MiB{one['framing ms']:>9.0f} ms{one['framing memory']:>8.2f} x{one['translate ms']:>11.0f} ms"
-            f"{one['translate memory']:>8.2f} x{one['translate ms'] / size:>12.1f}"
+    small, big = 1, effort.of(16, 4)  # MiB
+    one, other = (in_its_own_process(size * MIB, effort.rounds) for size in (small, big))
+    for name, target in (("framing", ""), ("translate", "linear")):
+        yield Figure(
+            f"{name} of one message of {big} MiB, for each MiB of it",
+            f"{other[name] / big * 1000:,.1f} ms CPU",
+            f"one of {small} MiB, {one[name] / small * 1000:,.1f} ms",
+            target,
+            [other[name] / big / max(one[name] / small, 1e-6)],
+        )
+        yield Figure(
+            f"{name} of one message of {big} MiB, peak memory",
+            f"{other[f'{name} memory']:.2f} times the message",
+            "the message's size",
+            "4 x",
+            [other[f"{name} memory"]],
         )
 
 
 if __name__ == "__main__":
-    main()
+    show(measure(effort(__doc__)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 
@@ -12,12 +13,14 @@ import click
 import orjson
 
 from hl7bridge import zone as zones
+from hl7bridge.cli.inputs import STDIN, Input, Unusable, messages
+from hl7bridge.cli.terminal import Progress
 from hl7bridge.errors import EXIT_FAILED, MessageError
-from hl7bridge.hl7v2.batch import split
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.translation import Translation, translate
+from hl7bridge.workbench.traffic import work
 
-STDIN = "-"
+AT_ONCE = 20  # messages a process gets at a time: their bundles come back together
 TABLES = click.option(
     "--tables",
     "folders",
@@ -49,6 +52,7 @@ CHARSET = click.option(
 @CHARSET
 @click.option("--strict", is_flag=True, help="Also check each bundle with the models of fhir.resources (slow).")
 @click.option("--pretty", is_flag=True, help="Indented JSON.")
+@click.option("--processes", type=click.IntRange(1), help="How many work at once; default: one a core.")
 def command(
     paths: tuple[str, ...],
     output: Path | None,
@@ -58,12 +62,13 @@ def command(
     charset: str | None,
     strict: bool,
     pretty: bool,
+    processes: int | None,
 ) -> None:
     """Translate HL7 v2 messages to FHIR R4 transaction bundles.
 
     PATH is a file, a directory (every file in it) or - for standard input. A file holds one message or many: bare,
-    in MLLP frames or in FHS/BHS batches, with any line ends. Without -o each bundle is one JSON document on standard
-    output.
+    in MLLP frames or in FHS/BHS batches, with any line ends; it may be compressed (.gz, .bz2, .xz). Without -o each
+    bundle is one JSON document on standard output, in the order of the messages.
 
     \b
     Examples:
@@ -76,81 +81,96 @@ def command(
     Exit codes: 0 all translated, 1 some failed, 2 wrong usage, 3 the tables do not load.
     """
     mappings = load_mappings(*folders, settings=settings_of(settings))
-    job = _Job(mappings, output, zone, charset, strict, pretty)
-    files = list(_files(paths))
-    with click.progressbar(files, label="translating", file=sys.stderr, hidden=output is None or len(files) < 2) as bar:
-        for file in bar:
-            job.file(file)
-    job.finish()
+    translating = Translating(mappings, zone_of(zone), charset, strict=strict, pretty=pretty)
+    results = _Results(output)
+    found = (message for file in _files(paths) for message in messages([file]))
+    with Progress("translated") as progress:
+        for part in work(translating, found, processes=processes, at_once=AT_ONCE):
+            for outcome in part:
+                results.take(outcome)
+            if output is not None:  # else it would stand between the bundles
+                progress.at(results.translated)
+    results.finish()
 
 
-class _Job:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message, or of a file that gave none (number 0). Of a message that failed: no bundle."""
+
+    name: str
+    number: int
+    bundle: bytes = field(default=b"", repr=False)
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Translating:
+    """Messages in, outcomes out, in their order. Forked into each process."""
+
     def __init__(
-        self, mappings: Mappings, output: Path | None, zone: str | None, charset: str | None, strict: bool, pretty: bool
+        self, mappings: Mappings, zone: tzinfo | None, charset: str | None, *, strict: bool, pretty: bool
     ) -> None:
-        self.mappings, self.output, self.charset, self.strict = mappings, output, charset, strict
-        self.zone = zone_of(zone)
-        self.pretty = pretty
+        self._mappings, self._zone, self._charset = mappings, zone, charset
+        self._strict, self._pretty = strict, pretty
+
+    def __call__(self, chunk: list[Input | Unusable]) -> list[Outcome]:
+        return [
+            Outcome(found.name, 0, failures=(found.why,)) if isinstance(found, Unusable) else self._message(found)
+            for found in chunk
+        ]
+
+    def _message(self, message: Input) -> Outcome:
+        try:
+            result = translate(message.raw, self._mappings, zone=self._zone, charset_fallback=self._charset)
+        except MessageError as error:
+            where = f" at {error.location}" if error.location else ""
+            return Outcome(message.name, message.number, failures=(f"{error}{where}",), notes=message.problems)
+        bundle = pretty_json(result.bundle) if self._pretty else result.bundle
+        failures = tuple(f"--strict: {problem}" for problem in self._second_opinion(result))
+        return Outcome(message.name, message.number, bundle, failures, message.problems)
+
+    def _second_opinion(self, result: Translation) -> list[str]:
+        if not self._strict:
+            return []
+        from hl7bridge.fhir.strict import problems
+
+        return problems(result.bundle, self._mappings.conversion is not None)
+
+
+class _Results:
+    """Where the bundles go, and what is told of the others."""
+
+    def __init__(self, output: Path | None) -> None:
+        self.output = output
         self.translated = self.failed = 0
         self.written: dict[str, str] = {}
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
 
-    def file(self, name: str) -> None:
-        try:
-            data = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
-        except OSError as error:
-            self._fail(name, None, f"cannot be read: {error.strerror}")
-            return
-        number = 0
-        for piece in split(data):
-            number = piece.number
-            for problem in piece.problems:
-                click.echo(f"{name}: message {number}: note: {problem}", err=True)
-            self._message(name, number, piece.raw)
-        if number == 0:
-            self._fail(name, None, "holds no HL7 v2 message")
-
-    def _message(self, name: str, number: int, raw: bytes) -> None:
-        try:
-            result = translate(raw, self.mappings, zone=self.zone, charset_fallback=self.charset)
-        except MessageError as error:
-            where = f" at {error.location}" if error.location else ""
-            self._fail(name, number, f"{error}{where}")
-            return
-        problems = self._second_opinion(result)
-        for problem in problems:
-            self._fail(name, number, f"--strict: {problem}")
-        if self._write(name, number, result) and not problems:
+    def take(self, outcome: Outcome) -> None:
+        for note in outcome.notes:
+            click.echo(f"{outcome.name}: message {outcome.number}: note: {note}", err=True)
+        for failure in outcome.failures:
+            self._fail(outcome, failure)
+        if outcome.bundle and self._write(outcome) and not outcome.failures:
             self.translated += 1
 
-    def _second_opinion(self, result: Translation) -> list[str]:
-        if not self.strict:
-            return []
-        from hl7bridge.fhir.strict import problems
-
-        return problems(result.bundle, self.mappings.conversion is not None)
-
-    def _write(self, name: str, number: int, result: Translation) -> bool:
-        bundle = pretty_json(result.bundle) if self.pretty else result.bundle
+    def _write(self, outcome: Outcome) -> bool:
         if self.output is None:
-            sys.stdout.buffer.write(bundle + b"\n")
+            sys.stdout.buffer.write(outcome.bundle + b"\n")
             return True
-        stem = "stdin" if name == STDIN else Path(name).stem
-        target = f"{stem}.json" if number == 1 else f"{stem}-{number}.json"
-        if self.written.setdefault(target, name) != name:
-            self._fail(
-                name,
-                number,
-                f"{target} was already written for {self.written[target]}; translate them into two folders",
-            )
+        stem = "stdin" if outcome.name == STDIN else Path(outcome.name).stem
+        target = f"{stem}.json" if outcome.number == 1 else f"{stem}-{outcome.number}.json"
+        if self.written.setdefault(target, outcome.name) != outcome.name:
+            first = self.written[target]
+            self._fail(outcome, f"{target} was already written for {first}; translate them into two folders")
             return False
-        (self.output / target).write_bytes(bundle + b"\n")
+        (self.output / target).write_bytes(outcome.bundle + b"\n")
         return True
 
-    def _fail(self, name: str, number: int | None, reason: str) -> None:
+    def _fail(self, outcome: Outcome, reason: str) -> None:
         self.failed += 1
-        at = f"{name}: message {number}" if number is not None else name
+        at = f"{outcome.name}: message {outcome.number}" if outcome.number else outcome.name
         click.echo(f"{at}: {reason}", err=True)
 
     def finish(self) -> None:

@@ -13,7 +13,9 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 FIGURES = {
     "ack": ("durable ACK, 1 connection ", "durable ACK, 1 connection, pipelined", "durable ACK, 100 connections"),
     "backlog": ("receive rate, ", "claim of the next 100"),
+    "feed": ("translate of a feed of ",),
     "flow": ("receive to the endpoint's answer",),
+    "large": ("framing of one message of ", "translate of one message of "),
     "memory": ("resident memory after",),
     "server": ("delivery into the real FHIR server",),
     "start": ("start to listening",),
