@@ -19,9 +19,10 @@ import pickle
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from hl7bridge import reasons
@@ -41,6 +42,10 @@ Trouble = Callable[[str, str], None]
 def count(workers: int | str) -> int:
     """How many processes `translate.workers` means: `auto` one for each core that this process may use."""
     return min(len(os.sched_getaffinity(0)), MOST) if isinstance(workers, str) else workers
+
+
+# glibc keeps blocks of up to 32 MiB once it has seen them freed; a process that met one large message would stay large
+LARGE_BLOCKS: Mapping[str, str] = MappingProxyType({"MALLOC_MMAP_THRESHOLD_": str(1024 * 1024)})
 
 
 class _Ended(Exception):
@@ -149,6 +154,7 @@ class Pool:
             stdout=PIPE,
             pass_fds=(far,),
             limit=AT_ONCE,
+            env={**LARGE_BLOCKS, **os.environ},
         )
 
     async def _load_into(self, process: Process) -> int:
