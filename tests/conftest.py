@@ -1,11 +1,12 @@
 """What every test shares: an odd time zone, free ports, the corpus, and the real FHIR server and validator.
 
 What is absent is skipped with one clear line: `corpus` without ../shared/corpus (or HL7BRIDGE_CORPUS), `fhir_server`
-and `validator` without a JDK, Maven, or ../shared/servers (or HL7BRIDGE_SERVERS).
+`validator` and `validator_r5` without a JDK, Maven, or ../shared/servers (or HL7BRIDGE_SERVERS).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -28,10 +29,15 @@ for name in [name for name in os.environ if name.startswith("HL7BRIDGE_")]:
         del os.environ[name]  # the tester's own configuration must not leak in
 
 # what several processes (pytest-xdist) must not start twice: these tests stay in one, the longest first
-TOGETHER = {"fhir_server": "fhir-server", "fresh_fhir_server": "fhir-server", "validator": "validator"}
+TOGETHER = {
+    "fhir_server": "fhir-server",
+    "fresh_fhir_server": "fhir-server",
+    "validator": "validator",
+    "validator_r5": "validator",
+}
 
 READY_WITHIN = 180.0  # seconds; the FHIR server needs 12-20 s, much longer on a loaded machine
-ANSWER_WITHIN = 120.0  # seconds for the validator's first file
+ANSWER_WITHIN = 300.0  # seconds for the validator's first file: 15 alone, minutes on a loaded machine
 STOP_WITHIN = 30.0
 
 
@@ -82,11 +88,16 @@ def servers_folder(name: str) -> Path:
     for tool in ("java", "javac", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"no real servers: {tool} is not installed")
-    cache = Path(os.environ.get("SERVERS_CACHE") or Path.home() / ".cache" / "hl7bridge-servers") / name
+    cache = servers_cache() / name
     if not (cache / "classes").is_dir():
         built = subprocess.run(["bash", str(folder / "build.sh"), name], capture_output=True, text=True, check=False)
         assert built.returncode == 0, f"building {name} failed:\n{built.stdout[-2000:]}\n{built.stderr[-2000:]}"
     return folder
+
+
+def servers_cache() -> Path:
+    """Where the servers are built."""
+    return Path(os.environ.get("SERVERS_CACHE") or Path.home() / ".cache" / "hl7bridge-servers")
 
 
 class FhirServer:
@@ -169,11 +180,11 @@ class Validator:
     Gives a dictionary: fatal, error, warning, dangling_urn_refs (numbers), issues (list of severity, id, at, text).
     """
 
-    def __init__(self, folder: Path, scratch: Path) -> None:
+    def __init__(self, command: list[str], scratch: Path) -> None:
         self._scratch = scratch / "bundle.json"
         self._log = (scratch / "validator.log").open("wb")
         self._process = subprocess.Popen(
-            ["bash", str(folder / "validate" / "run.sh"), "--stdin"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -195,7 +206,8 @@ class Validator:
     def close(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with contextlib.suppress(BrokenPipeError):  # it ended by itself
+                    stream.close()
         self._process.kill()
         self._process.wait(STOP_WITHIN)
         self._log.close()
@@ -214,7 +226,41 @@ def _line_within(stream: IO[bytes], seconds: float, too_late: Callable[[], None]
 @pytest.fixture(scope="session")
 def validator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validator]:
     """The official R4 validator, started once for the session."""
-    running = Validator(servers_folder("validate"), tmp_path_factory.mktemp("validator"))
+    run = servers_folder("validate") / "validate" / "run.sh"
+    running = Validator(["bash", str(run), "--stdin"], tmp_path_factory.mktemp("validator"))
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def r5_package() -> Path:
+    """The jar with R5's definitions, of the R4 validator's version; Maven brings it beside that one's jars."""
+    servers_folder("validate")
+    jars = servers_cache() / "validate" / "lib"
+    (own,) = jars.glob("hapi-fhir-validation-[0-9]*.jar")
+    version = own.stem.removeprefix("hapi-fhir-validation-")
+    folder = servers_cache() / "r5"
+    package = folder / f"hapi-fhir-validation-resources-r5-{version}.jar"
+    if not package.is_file():
+        copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
+        artifact = f"ca.uhn.hapi.fhir:hapi-fhir-validation-resources-r5:{version}"
+        asked = ["mvn", "-q", "-B", copy, f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
+        brought = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if brought.returncode or not package.is_file():
+            pytest.skip("no R5 validator: Maven does not bring hapi-fhir-validation-resources-r5")
+    return package
+
+
+@pytest.fixture(scope="session")
+def validator_r5(r5_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Validator]:
+    """The official R5 validator: the jars of the R4 one, and R5's definitions."""
+    jars = f"{servers_cache() / 'validate' / 'lib'}/*:{r5_package}"
+    source = ROOT / "tests" / "servers" / "r5" / "JudgeR5.java"
+    running = Validator(
+        ["java", "-Xmx2g", "-XX:+UseSerialGC", "-cp", jars, str(source)], tmp_path_factory.mktemp("validator-r5")
+    )
     try:
         yield running
     finally:

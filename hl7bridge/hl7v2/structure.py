@@ -44,6 +44,18 @@ class Structure:
         """Every path that ends with `suffix`, whole names compared; a full path alone."""
         return [suffix] if suffix in self.nodes else [path for path in self.nodes if path.endswith("." + suffix)]
 
+    def with_segment(self, name: str, after: str, repeats: bool = False) -> str:
+        """The text with one optional segment more, behind the node that is or ends with `after`. ValueError where there
+        is no such node, or where the segment is there already."""
+        path = self.resolve(after)
+        parent = self.nodes[path].parent
+        there = f"{parent}.{name}" if parent else name
+        if there in self.nodes:
+            raise ValueError(f"the structure has {there} already")
+        end = self.nodes[path].end
+        made = f"[{{{name}}}]" if repeats else f"[{name}]"
+        return f"{self.text[:end]} {made}{self.text[end:]}"
+
     def innermost_repeating(self, paths: Iterable[str]) -> str | None:
         """The innermost repeating group or segment that holds all the nodes at `paths`; None is the whole message.
 

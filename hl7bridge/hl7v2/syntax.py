@@ -34,7 +34,8 @@ class Node:
     """A group or a segment of a structure.
 
     path: names from the message down, joined by dots; parent: the path of the group around, "" for the message itself;
-    segment_id: "" for a group. required and repeats are meant within the parent.
+    segment_id: "" for a group. required and repeats are meant within the parent. end: offset in the text behind it and
+    the brackets that hold it alone.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Node:
     index: int = 0  # among the parent's children
     children: list[Node] = field(default_factory=list)
     contains: frozenset[str] = frozenset()  # ids of all segments in here
+    end: int = 0
 
     def __repr__(self) -> str:
         return f"<Node {self.path or 'message'}>"
@@ -59,6 +61,7 @@ class _Bracket:
     kind: str = ""
     name: str = ""  # of the group or segment
     choices: list[list[_Bracket]] = field(default_factory=list)
+    end: int = 0
 
 
 def read_structure(text: str) -> Node:
@@ -102,7 +105,7 @@ def _read(tokens: _Tokens, bracket: _Bracket, depth: int) -> _Bracket:
     while token := tokens.next("sign", "segment", "group"):
         kind, text, position = token
         if kind == "segment":
-            choice.append(_Bracket(position, name=text))
+            choice.append(_Bracket(position, name=text, end=position + len(text)))
         elif kind == "group":
             raise StructureError("a group's name must stand behind an opening bracket", position)
         elif text in _CLOSING:
@@ -114,6 +117,7 @@ def _read(tokens: _Tokens, bracket: _Bracket, depth: int) -> _Bracket:
             choice = []
             bracket.choices.append(choice)
         elif depth and text == _CLOSING[bracket.kind]:
+            bracket.end = position + 1
             return bracket
         else:
             raise StructureError(f"this {text} closes nothing", position)
@@ -131,11 +135,12 @@ def _fill(group: Node, content: _Bracket) -> None:
     group.contains = frozenset().union(*(child.contains for child in group.children))
 
 
-def _add(group: Node, item: _Bracket, optional: bool, repeats: bool) -> None:
+def _add(group: Node, item: _Bracket, optional: bool, repeats: bool, end: int = 0) -> None:
     optional = optional or item.kind == "["
     repeats = repeats or item.kind == "{"
     if item.name:
         node = _child(group, item, optional, repeats)
+        node.end = end or item.end
         if item.kind:
             _fill(node, item)
         return
@@ -144,7 +149,8 @@ def _add(group: Node, item: _Bracket, optional: bool, repeats: bool) -> None:
         if repeats and len(choice) > 1:
             raise StructureError("what repeats several segments needs a name: {NAME: …}", item.position)
         for inner in choice:
-            _add(group, inner, optional or several, repeats)
+            alone = not several and len(choice) == 1
+            _add(group, inner, optional or several, repeats, (end or item.end) if alone else 0)
 
 
 def _child(group: Node, item: _Bracket, optional: bool, repeats: bool) -> Node:

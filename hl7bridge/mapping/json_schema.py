@@ -120,6 +120,7 @@ class _Builder:
 
     def messages(self) -> Schema:
         words = {"message": _SCALAR, "events": _TEXTS, "structure": {"type": "string"}, "shares": self._shares()}
+        words["segments"] = _TEXTS
         return self._file(MESSAGE_WORDS, {**words, **self._uses()}, "message")
 
     def shared(self) -> Schema:

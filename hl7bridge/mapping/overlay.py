@@ -1,8 +1,8 @@
 """Lays a site's folder over the shipped one: on nodes, before they are given meaning, so that each keeps its own place.
 
-The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in
-message tables, the key in shared tables, the code in code tables, the option, the word of a resource type's identity,
-the path in the tables for R5.
+The unit is what the standard names: the v2 field in segment and data type tables, the node of the structure in message
+tables (whose `segments` put more into the structure that is there), the key in shared tables, the code in code tables,
+the option, the word of a resource type's identity, the path in the tables for R5.
 An overlay's rows replace all rows of the same unit; what it adds is added; a field it lists in `unmapped` loses its
 rows, and vice versa.
 """
@@ -23,11 +23,14 @@ Entries = Mapping[str, tuple[Place, Node]]
 def overlay_file(base: SourceFile | None, over: SourceFile) -> SourceFile:
     """The file that results; mistakes of form are left for the reader to name, at the overlay's place."""
     if base is None:
-        return over
+        return replace(over, node=_with_segments(over.node)) if over.folder == "messages" else over
     if over.folder in ("segments", "datatypes"):
         node = _tables(base.node, over.node, _field_of)
     elif over.folder == "messages":
-        node = _tables(base.node, over.node, _node_of(base.node, over.node))
+        below = base.node.get("structure")
+        entries = {"structure": (base.node.place, below), **over.node.entries} if below else over.node.entries
+        added = _with_segments(Fields(entries, over.node.place))
+        node = _tables(base.node, added, _node_of(base.node, added))
     elif over.folder == "shared":
         node = _tables(base.node, over.node, str)
     elif over.folder == "codes":
@@ -111,6 +114,38 @@ def _field_of(key: str) -> str:
     """`PID-5.1` belongs to `PID-5`, `XPN.1.2` to `XPN.1`."""
     match = re.match(r"\w+[-.]\d+", key)
     return match[0] if match else key
+
+
+ADDED = re.compile(r"(\{)?([A-Z][A-Z0-9]{2}(?:@[A-Za-z0-9_]+)?)(?(1)\}) after ([A-Z][A-Za-z0-9_@.]*)")
+
+
+def _with_segments(node: Fields) -> Fields:
+    """A message table with the segments that `segments` adds to its structure: `[ZPI after PID, "{ZIN} after IN1"]`.
+
+    What cannot be added stays under `segments`, for the reader to name. Several after one node keep their order.
+    """
+    structure, asked = node.get("structure"), node.get("segments")
+    items = asked.items if isinstance(asked, Items) else (asked,) if isinstance(asked, Text) else ()
+    if not isinstance(structure, Text) or not items:
+        return node
+    text, left = structure.text, list[Node]()
+    last: dict[str, str] = {}
+    for item in items:
+        found = ADDED.fullmatch(item.text) if isinstance(item, Text) else None
+        try:
+            if found is None:
+                raise ValueError
+            parsed = Structure(text)
+            path = parsed.resolve(found[3])
+            text = parsed.with_segment(found[2], last.get(path, path), repeats=bool(found[1]))
+            last[path] = f"{path.rpartition('.')[0]}.{found[2]}".lstrip(".")
+        except ValueError:
+            left.append(item)
+    entries = {**node.entries, "structure": (node.entries["structure"][0], replace(structure, text=text))}
+    del entries["segments"]
+    if left:
+        entries["segments"] = (node.entries["segments"][0], Items(tuple(left), node.entries["segments"][0]))
+    return Fields(entries, node.place)
 
 
 def _node_of(base: Fields, over: Fields) -> Callable[[str], str]:

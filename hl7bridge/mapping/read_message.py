@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from hl7bridge.fhir.model import closest
 from hl7bridge.hl7v2.structure import Structure, StructureError
+from hl7bridge.mapping.overlay import ADDED
 from hl7bridge.mapping.paths import parse_label, parse_link_key, parse_ref
 from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import (
@@ -30,7 +31,18 @@ from hl7bridge.mapping.schema import (
 from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 from hl7bridge.mapping.walk import did_you_mean, listed
 
-MESSAGE_WORDS = ("message", "events", "structure", "shares", "rows", "also", "unmapped", "deviations", "note")
+MESSAGE_WORDS = (
+    "message",
+    "events",
+    "structure",
+    "segments",
+    "shares",
+    "rows",
+    "also",
+    "unmapped",
+    "deviations",
+    "note",
+)
 SHARED_WORDS = ("shared", "rows", "unmapped", "deviations", "note")
 USE_WORDS = ("use", "into", "each", "link", "lines", "write", "finds", "undo", "when", "option", "note")
 WRITES: dict[str, Write] = {"create": "create", "patch": "patch", "replace": "replace", "delete": "delete"}
@@ -74,6 +86,7 @@ class MessageReader(Reader):
                 self.mistakes.add(node.place, f"the word `{word}` is missing")
         structure = self.text(node.get("structure"), "`structure`")
         parsed = self._structure(structure)
+        self._not_added(node.get("segments"), parsed)
         rows = self.fields(node.get("rows"), "`rows`")
         unmapped, unwritten = self.unmapped(node.get("unmapped"))
         full = {self._resolve(parsed, key, at) or key: (at, why) for key, (at, why) in unmapped.items()}
@@ -110,6 +123,21 @@ class MessageReader(Reader):
         except StructureError as error:
             self.mistakes.add(text.at(error.position + 1), f"`structure`: {error}")
             return None
+
+    def _not_added(self, node: Node | None, structure: Structure | None) -> None:
+        """What stands under `segments` and could not be put into the structure: see overlay.py."""
+        for text in self.texts(node, "`segments`") if node is not None else ():
+            found = ADDED.fullmatch(text.text)
+            if found is None:
+                said = "which segment comes after which, like ZPI after PID or {ZIN} after IN1"
+                self.mistakes.add(text.place, f"`segments` says {said}, not {text.text!r}")
+            elif structure is not None:
+                try:
+                    structure.with_segment(found[2], found[3])
+                except ValueError as error:
+                    names = dict.fromkeys(path.rpartition(".")[2] for path in structure.nodes)
+                    hint = "" if found[3] in names else did_you_mean(found[3], names)
+                    self.mistakes.add(text.place, f"`segments`: {error}{hint}")
 
     def _events(self, node: Node | None) -> Iterator[str]:
         for text in self.texts(node, "an event") if node is not None else ():

@@ -20,8 +20,11 @@ _LABEL = re.compile(r"#[A-Za-z0-9_-]+|\*")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One row that touches what was asked for. role: `writes`, `reads`, `asks` (in its condition), `unmapped`, `uses`
-    (a message table's row), `links` or `codes`; depth: 1 for rows of a data type table that another row names."""
+    """One row that touches what was asked for.
+
+    role: `writes`, `reads`, `asks` (in its condition), `unmapped`, `uses` (a message table's row), `links`, `codes` or
+    `in R5`; depth: 1 for rows of a data type table that another row names.
+    """
 
     role: str
     table: str
@@ -37,7 +40,8 @@ class Unknown(ValueError):
 
 
 def show(tables: TableSet, asked: str) -> list[Found]:
-    """The rows for `PID-5`, `PID`, `XPN.1`, `Patient.name`, `Patient`, `AdministrativeSex` or a table's name.
+    """The rows for `PID-5`, `PID`, `XPN.1`, `Patient.name`, `Patient`, `AdministrativeSex`, `r5/Patient` or a
+    table's name.
 
     Raises Unknown for a name that neither the standard nor the tables have.
     """
@@ -48,6 +52,8 @@ def show(tables: TableSet, asked: str) -> list[Found]:
             return [*_used(tables, table.name), *_rows(tables, table, table.rows, 0), *_reasons(table)]
     if asked in tables.messages:
         return list(_uses(tables, asked))
+    if asked.startswith("r5/") and asked.removeprefix("r5/") in tables.r5:
+        return list(_in_r5(tables, asked.removeprefix("r5/")))
     try:
         ref = parse_ref(asked)
     except Malformed:
@@ -56,8 +62,9 @@ def show(tables: TableSet, asked: str) -> list[Found]:
         found = list(_of_field(tables, ref))
         if found or any(table.source == ref.root for table in _all(tables)):
             return found
-    found = list(_of_path(tables, asked))
-    if not found and not any(_root(table.target) == asked.partition(".")[0] for table in _all(tables)):
+    found = [*_of_path(tables, asked), *_in_r5(tables, asked)]
+    known = {*(_root(table.target) for table in _all(tables)), *tables.r5}
+    if not found and asked.partition(".")[0] not in known:
         raise Unknown(f"no field, element or table is called {asked!r}{_hint(tables, asked)}")
     return found
 
@@ -186,6 +193,33 @@ def _of_path(tables: TableSet, asked: str) -> Iterator[Found]:
                 if on.type == type_ and _alike(_plain(link.path), wanted):
                     how = f"when {use.when_text}" if use.when_text else ""
                     yield Found("links", message.name, use.segment, f"{link.path.text} -> {link.to}", how, link.place)
+
+
+def _in_r5(tables: TableSet, asked: str) -> Iterator[Found]:
+    """What the tables for R5 say of the element, by its name in R4 or in R5."""
+    type_, _, wanted = asked.partition(".")
+    table = tables.r5.get(type_)
+    if table is None:
+        return
+    said: list[tuple[str, str, str, str]] = []  # the word, what stands there, where it goes, how
+    for path, move in table.difference.moves.items():
+        how = [f"set {'.'.join(to)}: {text}" for to, text in move.set_.items()]
+        how += [f"system {move.system}"] if move.system else []
+        said.append(("moves", ".".join(path), ".".join(move.to) or "extension", "; ".join(how)))
+    for path, codes in table.difference.codes.items():
+        how_codes = ", ".join(f"{code}: {new}" for code, new in codes.items())
+        said.append(("codes", ".".join(path), ".".join(table.difference.home(path)), how_codes))
+    for word, texts in (("adds", table.difference.adds), ("otherwise", table.difference.otherwise)):
+        said += [(word, ".".join(path), ".".join(path), text) for path, text in texts.items()]
+    said += [("absent", ".".join(path), ".".join(path), "unknown") for path in sorted(table.difference.absent)]
+    said += [("extensions", url, new, "") for url, new in table.difference.extensions.items()]
+    for word, source, target, how_ in said:
+        if _alike(source, wanted) or _alike(target, wanted) or (word == "extensions" and not wanted):
+            short = source.rpartition("/")[2] if word == "extensions" else source
+            place = table.places.get((word, source)) or table.places.get((word, short), table.place)
+            yield Found(
+                "in R5", f"r5/{type_}", source, f"{type_}.{target}" if word != "extensions" else target, how_, place
+            )
 
 
 def _inside(table: Table, prefix: str, wanted: str) -> Iterator[Found]:

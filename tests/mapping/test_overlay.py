@@ -214,3 +214,26 @@ def test_rows_under_also_stand_beside_the_shared_ones(sharing: Site) -> None:
     tables = sharing.load()
     assert note_rows(tables, "ADT_A03") == ["north/shared/note.yaml:3", "north/messages/ADT_A03.yaml:11"]
     assert note_rows(tables, "ADT_A02") == ["north/shared/note.yaml:3"]
+
+
+def test_a_site_adds_segments_to_a_structure_that_is_there(site: Site) -> None:
+    site.write(
+        "messages/ORU_R01.yaml",
+        'message: ORU_R01\nsegments: [ZPI after PID, ZPJ after PID, "{ZOB} after OBX", ZGR after OBSERVATION, ZQQ after ZOB]\n'
+        "unmapped: {ZPI: a, ZPJ: b, ZOB: c, ZGR: d, ZQQ: e}\n",
+    )
+    structure = " ".join(site.load().messages["ORU_R01"].structure.split())
+    assert structure == (
+        "MSH { PATIENT_RESULT: [ PATIENT: PID [ZPI] [ZPJ] [{NTE}] ] "
+        "{ ORDER_OBSERVATION: OBR [{ OBSERVATION: OBX [{ZOB}] [ZQQ] [{NTE}] }] [ZGR] } }"
+    )
+    assert len(site.load().messages["ORU_R01"].uses) == len(load_tables(GOOD, shipped=False).messages["ORU_R01"].uses)
+
+
+def test_a_later_folder_adds_to_what_an_earlier_one_added(site: Site, tmp_path: Path) -> None:
+    site.write("messages/ADT_A01.yaml", "message: ADT_A01\nsegments: ZPI after EVN\nunmapped: {ZPI: a}\n")
+    later = Site(tmp_path / "later").write(
+        "messages/ADT_A01.yaml", "message: ADT_A01\nsegments: ZPJ after SFT\nunmapped: {ZPJ: b}\n"
+    )
+    tables = load_tables(GOOD, site.folder, later.folder, shipped=False)
+    assert tables.messages["ADT_A01"].structure.split() == ["MSH", "[{SFT}]", "[ZPJ]", "EVN", "[ZPI]", "PID"]

@@ -105,3 +105,17 @@ def test_a_name_that_is_none_says_what_was_meant(tables: TableSet) -> None:
 def test_what_no_row_touches_ends_with_1() -> None:
     result = run("Patient.photo")
     assert result.exit_code == 1 and "No row touches Patient.photo." in result.stderr
+
+
+def test_an_element_shows_where_it_stands_in_r5(tables: TableSet) -> None:
+    def in_r5(asked: str) -> list[tuple[str, str, str]]:
+        return [(one.source, one.target, one.place.file) for one in show(tables, asked) if one.role == "in R5"]
+
+    moved = ("period", "Encounter.actualPeriod", "mappings/r5/Encounter.yaml")
+    assert in_r5("Encounter.period") == [moved]
+    assert in_r5("Encounter.actualPeriod") == [moved]
+    assert moved in in_r5("Encounter") and moved in in_r5("r5/Encounter")
+    assert in_r5("Patient.birthDate") == []
+    (scheme,) = show(tables, "r5/Identifier")
+    assert (scheme.target, scheme.place.line) == ("urn:hl7bridge:check-digit-scheme", 4)
+    assert "status" in [one.source for one in show(tables, "Encounter.status") if one.how.startswith("arrived: ")]
