@@ -170,7 +170,7 @@ class Layout:
             request = self._request(resource.type, identifier, way)
             entry = {"fullUrl": resource.full_url, "resource": body, "request": request}
             written.append(entry)
-            if way == "patch":
+            if way in ("patch", "rewrite"):
                 written.append(self._patch(resource, identifier, body))
                 entry["resource"] = self._to_be_patched(body)
         return {"resourceType": "Bundle", **head, "type": "transaction", "entry": written}
@@ -193,14 +193,17 @@ class Layout:
             body.setdefault("identifier", made)
 
     def way(self, resource: Resource) -> str:
-        """How a resource is written: create, patch, replace, delete; `id`: whole, to the id made for it."""
+        """How a resource is written: create, patch, replace, delete; `id`: whole, to the id made for it; `rewrite`:
+        replaced but for what it keeps, which only a patch can leave alone."""
         if resource.write == "delete":
             return "delete"
         if self._model.element(resource.type, "identifier") is None:
             return "id"
         if self._identities.of(resource).of_message:
             return "create"  # never matched to what a server has
-        return resource.write or way_of(self._rules.get(resource.type), *self._event)
+        rule = self._rules.get(resource.type)
+        way = resource.write or way_of(rule, *self._event)
+        return "rewrite" if way == "replace" and rule is not None and rule.keeps else way
 
     def _request(self, type: str, identifier: Identifier, way: str) -> Body:
         if way == "id":
@@ -217,7 +220,10 @@ class Layout:
             erased = [self._conversion.erasure(resource.type, erasure) for erasure in erased]
             fillers = self._conversion.fillers(resource.type, fillers)
         patch = Patch(model, resource.type, self._keys(resource.type))
-        operations = patch.parameters(body, erased, fillers)
+        if self.way(resource) == "rewrite":
+            operations = patch.whole(body, self._rules[resource.type].keeps)
+        else:
+            operations = patch.parameters(body, erased, fillers)
         own = Identifier(f"{identifier.key}~patch", "", True).uuid  # an entry with a resource has a url of its own
         request = {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}
         return {"fullUrl": f"urn:uuid:{own}", "resource": operations, "request": request}

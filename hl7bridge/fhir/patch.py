@@ -25,6 +25,7 @@ from hl7bridge.fhir.resource import Body, Erasure
 LONGEST = 20  # parts of a list that a patch replaces; a server's list is hardly ever longer
 PARTS = ("Period",)  # data types that several fields fill
 _PLAIN = re.compile(r"[A-Za-z0-9.]{1,40}")
+INVISIBLE = ("implicitRules", "language", "modifierExtension")  # what no table writes
 UNTOUCHED = ("resourceType", "id", "meta", "text", "contained")
 
 
@@ -59,6 +60,14 @@ class Patch:
             for operation in [_operation("delete", path)] * times  # the same one: it is checked once
         ]
         return {"resourceType": "Parameters", "parameter": [*deletes, *self._writes]}
+
+    def whole(self, body: Body, keeps: Container[str]) -> Body:
+        """A Parameters resource that leaves of a resource what is in the body and the elements `keeps` alone."""
+        self._keys = {}
+        for element in self._model.elements(self._type).values():
+            if element.name not in (*UNTOUCHED, *INVISIBLE) and _stem(element) not in keeps:
+                self._erase(Erasure((element.name,)))
+        return self.parameters({name: said for name, said in body.items() if name not in keeps}, ())
 
     def _erase(self, erasure: Erasure) -> None:
         path, type_, many = self._type, self._type, False

@@ -67,6 +67,10 @@ class SiteCheck:
             self._unique(identity, path)
         self._writers(identity)
         self._keys(identity)
+        for name in identity.keeps:
+            if self.model.element(identity.type, name) is None and not self.model.choices(identity.type, name):
+                hint = did_you_mean(name, self.model.elements(identity.type))
+                self.mistakes.add(identity.place, f"`keeps`: {identity.type} has no element {name!r}{hint}")
         if identity.collapse:
             self._collapse(identity)
 
@@ -80,7 +84,7 @@ class SiteCheck:
         for name in sorted({*identity.owners} & {*identity.patchers}):
             self.mistakes.add(identity.place, f"{name} stands in `owners` and in `patchers`: it is one or the other")
         identifier = self.model.element(identity.type, "identifier")
-        if identity.patchers and (identifier is None or not identifier.many):
+        if (identity.patchers or identity.keeps) and (identifier is None or not identifier.many):
             has = "one identifier at most" if identifier is not None else "no identifier"
             self.mistakes.add(identity.place, f"{identity.type} has {has}: it is written whole, never patched")
 

@@ -197,7 +197,7 @@ class _Builder:
         rule = self._words(
             IDENTITY_WORDS,
             {
-                **dict.fromkeys(("prefer", "unique", "owners", "patchers"), _TEXTS),
+                **dict.fromkeys(("prefer", "unique", "owners", "patchers", "keeps"), _TEXTS),
                 "keys": {"type": "object", "additionalProperties": _TEXTS},
                 **dict.fromkeys(("collapse", "note"), _SCALAR),
             },

@@ -12,7 +12,7 @@ from hl7bridge.mapping.source import Fields, Items, Node, SourceFile, Text
 CODES_WORDS = ("codes", "v2-table", "system", "map", "otherwise", "unmapped", "deviations", "note")
 CODE_WORDS = ("code", "system", "display")
 OPTION_WORDS = ("default", "values", "says", "decides")
-IDENTITY_WORDS = ("prefer", "unique", "owners", "patchers", "keys", "collapse", "note")
+IDENTITY_WORDS = ("prefer", "unique", "owners", "patchers", "keys", "keeps", "collapse", "note")
 OTHERWISE = ("keep", "drop", "error")
 
 
@@ -120,6 +120,7 @@ class SiteReader(Reader):
                 place=place,
                 patchers=self._list(fields, "patchers"),
                 keys=self._keys(fields.get("keys"), type_),
+                keeps=self._list(fields, "keeps"),
             )
         return found
 

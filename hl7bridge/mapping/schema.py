@@ -368,6 +368,7 @@ class Identity:
     values make a resource without such an identifier the same thing (empty: one for each message). `owners`: message
     codes and events whose word replaces what the server has; `patchers`: those that change only what they say; every
     other message only creates what is not there. `keys`: what tells the parts of a list apart when it is patched.
+    `keeps`: elements that stay when the resource is replaced.
     """
 
     type: str
@@ -378,6 +379,7 @@ class Identity:
     place: Place
     patchers: tuple[str, ...] = ()
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

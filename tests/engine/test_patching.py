@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from hl7bridge.fhir.model import model
-from hl7bridge.fhir.patch import Patch
+from hl7bridge.fhir.patch import LONGEST, Patch, erase, name_parts
+from hl7bridge.fhir.resource import Erasure
 from hl7bridge.mapping.load import read_tables
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.runtime import Issue
@@ -201,3 +202,41 @@ def test_a_part_that_is_only_added_is_known_by_its_id() -> None:
             {"name": "type", "valueCode": "replaces"},
         ]
     }
+
+
+def test_what_a_type_keeps_is_the_only_thing_a_replacement_leaves_alone(tmp_path: Path) -> None:
+    (tmp_path / "identity.yaml").write_text("Patient: {keeps: [link]}\n")
+    tables, mistakes = read_tables(HERE / "tables", HERE / "patching", tmp_path, shipped=False)
+    assert not mistakes
+    head = "MSH|^~\\&|APP|FAC|||20240305143012||ADT^A08|C1|P|2.5.1"
+    result = translate(f"{head}\r{PID}||20200102".encode(), Mappings(tables, model()), zone=ZoneInfo("Asia/Kathmandu"))
+    assert [method for method, _ in requests(result, "Patient")] == ["POST", "PATCH"]
+    gone = set(deleted(result, "Patient"))
+    assert {"Patient.birthDate", "Patient.gender", "Patient.deceased", "Patient.name[0]", "Patient.telecom[0]"} <= gone
+    assert not {path for path in gone if path.startswith("Patient.link")}
+    assert added(result, "Patient").keys() == {"identifier", "name", "birthDate"}
+
+
+def test_the_parts_of_a_list_are_told_apart_by_what_stands_deeper() -> None:
+    def doctor(code: str) -> dict[str, Any]:
+        return {"type": [{"coding": [{"code": code}]}], "individual": {"display": code}}
+
+    visit = {"participant": [doctor("CON"), doctor("CON"), doctor("a b"), {"individual": {"display": "x"}}]}
+    name_parts("participant", visit["participant"], "type.coding.code")
+    ids = [part["id"] for part in visit["participant"]]
+    assert [ids[0], ids[1], ids[3]] == ["participant-CON-1", "participant-CON-2", "participant-1"]
+    assert " " not in ids[2]
+    patch = Patch(model(), "Encounter", {"participant": ("type.coding.code",)})
+    paths = {_parts(o)["path"] for o in patch.parameters(visit, [ATTENDER])["parameter"] if len(o["part"]) == 2}
+    for stem in ("participant-CON", "participant-ATND", "participant"):
+        assert {f"Encounter.participant.where(id='{stem}-{number}')[0]" for number in (1, 20)} <= paths
+    assert len(paths) == 4 * LONGEST
+
+
+ATTENDER = Erasure(("participant",), (("type.coding.code", "ATND"),))
+
+
+def test_a_row_takes_away_the_parts_that_say_what_stands_deeper() -> None:
+    body: dict[str, Any] = {"participant": [{"type": [{"coding": [{"code": c}]}]} for c in ("ATND", "CON")]}
+    erase(body, ATTENDER)
+    assert [part["type"][0]["coding"][0]["code"] for part in body["participant"]] == ["CON"]

@@ -436,3 +436,35 @@ def test_the_number_of_pid_3_identifies_before_those_of_pid_2_and_pid_4(oru: Any
 def test_a_z_segment_is_left_alone(oru: Any) -> None:
     obx = "OBX|1|NM|K^Potassium^L||4.1||||||F"
     assert oru(PID, OBR, obx, "ZLR|1|x").entries == oru(PID, OBR, obx).entries
+
+
+@pytest.mark.parametrize(
+    ("type_", "sent"),
+    [
+        ("CWE", "POS^Positive^L"),
+        ("IS", "Y"),
+        ("DT", "20240301"),
+        ("TX", "one~two"),
+        ("CE", "A^a^L~B^b^L"),
+        ("XPN", "Doe^J"),
+    ],
+)
+def test_a_unit_beside_what_has_none_is_a_note(oru: Any, type_: str, sent: str) -> None:
+    (found,) = of_type(oru(PID, OBR, f"OBX|1|{type_}|X^Test^L||{sent}|titre|||||F"), "Observation")
+    assert found["note"] == [{"text": "Unit: titre"}]
+    (plain,) = of_type(oru(PID, OBR, f"OBX|1|{type_}|X^Test^L||{sent}||||||F"), "Observation")
+    assert "note" not in plain
+
+
+def test_one_corrected_line_leaves_the_text_it_belongs_to_alone(oru: Any) -> None:
+    """With a sub-id of its own; the text sent whole again takes the old one's place."""
+
+    def found(*lines: str) -> tuple[str, str]:
+        (one,) = of_type(oru(PID, OBR, *(f"OBX|{line}||||||C" for line in lines)), "Observation")
+        return one["identifier"][-1]["value"], one["valueString"]
+
+    text = found("1|TX|18782-3^Impression^LN|1|first", "2|TX|18782-3^Impression^LN|2|second")
+    whole = found("1|TX|18782-3^Impression^LN|1|first", "2|TX|18782-3^Impression^LN|2|other")
+    line = found("2|TX|18782-3^Impression^LN|2|other")
+    assert text[0] == whole[0] != line[0]
+    assert whole[1] == "first\nother"
