@@ -84,9 +84,16 @@ def _notes(tables: TableSet) -> Iterator[GuideNote]:
 
 
 def judge(row: GuideRow, finding: Finding, said: Said, tables: TableSet) -> Verdict:
-    """The verdict on one row. A row that a site has to decide counts only under an option."""
+    """The verdict on one row. A row that a site has to decide counts only under an option.
+
+    Where a table says of the very row that it is written otherwise it deviates, though the comparison sees no
+    difference: what the table narrows may lie where texts do not show it (ours is the more careful word).
+    """
     option = finding.option or said.decides.get(row.id, "")
     needs_option = row.asked == "config"
+    if finding.held and row.id in said.deviations and (option or not needs_option):
+        reason, place = said.deviations[row.id]
+        return Verdict(row, DEVIATES, reason, place, option)
     if finding.held and (option or not needs_option):
         return Verdict(row, IMPLEMENTED, "", finding.place, option)
     if row.kind.startswith("message") and row.map not in tables.messages:

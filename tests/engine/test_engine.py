@@ -326,9 +326,11 @@ def test_the_same_test_of_another_order_is_another_observation(shipped: Mappings
 
 
 @pytest.mark.parametrize(
-    ("event", "person", "visit"), [("A01", "PUT", "PUT"), ("A08", "PUT", "POST"), ("A02", "POST", "POST")]
+    ("event", "person", "visit"), [("A01", "POST", "PUT"), ("A08", "POST", "POST"), ("A02", "POST", "POST")]
 )
-def test_a_transfer_does_not_overwrite_the_person(shipped: Mappings, event: str, person: str, visit: str) -> None:
+def test_a_transfer_patches_and_who_is_replaced_keeps_his_links(
+    shipped: Mappings, event: str, person: str, visit: str
+) -> None:
     raw = f"MSH|^~\\&|A|B|||20240305143012||ADT^{event}|1|P|2.5\r{PID}\rPV1|1|I|W||||||||||||||||V1^^^A".encode()
     result = translate(raw, shipped, zone=ZONE)
     assert entry(result, "Patient")["request"]["method"] == person

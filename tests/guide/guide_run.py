@@ -28,7 +28,7 @@ class Outcome:
     """How a row fared: proven (how), deviating (why), or failed (what was found)."""
 
     row: Row
-    state: str  # proven | alone | deviates | failed
+    state: str  # proven | alone | deviates | behind | failed
     detail: str = ""
     negatives: int = 0
 
@@ -70,14 +70,14 @@ class Prover:
             first = first or (attempt, wrong)
         if row.kind == "codesystem" and not (wrong := self._code_alone(row)):
             return Outcome(row, "alone")
-        excuse = (
-            self._excuse(row) or (first and row.kind.startswith("message") and self._excuse(first[0].probe)) or None
-        )
+        excuse, state = self._excuse(row), "deviates"
+        if excuse is None and first is not None and row.kind.startswith("message"):
+            excuse, state = self._excuse(first[0].probe), "behind"
         if excuse is not None:
             place, why = excuse
             if place in self.places and not self._fires(row, place):
                 return Outcome(row, "failed", f"{place} is to stand in for it, and no message reaches that row: {why}")
-            return Outcome(row, "deviates", f"{place}: {why}")
+            return Outcome(row, state, f"{place}: {why}")
         if first is None:
             return Outcome(row, "failed", "no message can be made for it")
         return Outcome(row, "failed", first[1])

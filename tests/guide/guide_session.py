@@ -9,6 +9,11 @@ from pathlib import Path
 from guide_run import Prover
 from guide_sheet import Guide, read_guide
 
+from hl7bridge.fhir.model import model
+from hl7bridge.guide.conformance import conform
+from hl7bridge.guide.sheet import read_guide as read_rows
+from hl7bridge.mapping.load import load_tables
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -23,6 +28,15 @@ def folder() -> Path | None:
 def guide() -> Guide | None:
     found = folder()
     return read_guide(found) if found else None
+
+
+@cache
+def verdicts() -> dict[str, str]:
+    """What `mappings conformance` says of each row."""
+    found = folder()
+    assert found is not None
+    judged = conform(read_rows(found), load_tables(), model())
+    return {verdict.row.id: verdict.verdict for verdict in judged.verdicts}
 
 
 @cache
