@@ -127,7 +127,7 @@ def _listener_tls(listener: Listener) -> Iterator[Finding]:
     yield Finding("ok", subject, f"certificate and key fit, TLS {versions}, clients: {tls.client}{asked}")
     for ending in keys.endings:
         left = (ending.at - now) / DAY
-        soon = max(tls.warn_days, default=0)
+        soon = max(ending.warn_days(tls), default=0)
         grade: Grade = "FAIL" if left <= 0 else "warn" if left <= soon else "ok"
         remedy = "" if grade == "ok" else "put another in its place: it is taken into use without a restart"
         yield Finding(grade, subject, ending.told(now), remedy)

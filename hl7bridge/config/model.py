@@ -63,7 +63,8 @@ class ListenerTls(Tls):
     clients: tuple[Client, ...] = ()
     """Which certificates may connect; empty: all that `ca` vouches for."""
     warn_days: tuple[Count, ...] = (30, 7, 1)
-    """A warning is logged this many days before a certificate, authority or revocation list ends."""
+    """A warning is logged this many days before a certificate or authority ends; for a revocation list, which lives for
+    days, only the smallest counts."""
 
 
 class ApplicationAcks(Section):

@@ -297,6 +297,8 @@ class _Wire(asyncio.Protocol):
         self._writable.set()
         self._gone.set()
         how = "broke" if exc else "closed"
+        if isinstance(exc, ssl.SSLError) and "_ALERT_" in (exc.reason or ""):
+            how = f"refused our certificate or TLS ({exc.reason}) and closed"
         self._fail(NoAnswer(f"{self._where} {how} the connection before it answered"))
 
     def _take(self, events: list[Event]) -> None:

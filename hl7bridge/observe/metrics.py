@@ -260,7 +260,8 @@ _ALERTS = """
 | `increase(hl7bridge_application_acks_total{outcome="given-up"}[1h]) > 0` | a sender is never told a message's fate |
 | `increase(hl7bridge_acknowledged_total{reason="storage-failed"}[5m]) > 0` | the disk fails: senders get AR/CE 207 |
 | `increase(hl7bridge_issues_total{issue="code-unmapped"}[1d]) > 0` | a code the tables do not know |
-| `hl7bridge_certificate_expiry_seconds < 604800` | a certificate or revocation list ends within a week |
+| `hl7bridge_certificate_expiry_seconds{key!="revoked"} < 604800` | a certificate ends within a week |
+| `hl7bridge_certificate_expiry_seconds{key="revoked"} < 86400` | no new revocation list came: soon all are refused |
 | `increase(hl7bridge_certificate_reloads_total{outcome="refused"}[1h]) > 0` | a new certificate is unfit |
 | `increase(hl7bridge_connections_refused_total{cause!="full"}[15m]) > 0` | somebody is not let in: see the log |
 """

@@ -45,6 +45,10 @@ class Ending:
     path: str
     at: float
 
+    def warn_days(self, tls: ListenerTls) -> tuple[int, ...]:
+        """When to warn: a revocation list lives for days, so that only the last warning says that no new one comes."""
+        return tls.warn_days if self.key != "revoked" else tls.warn_days and (min(tls.warn_days),)
+
     def told(self, now: float) -> str:
         """`certificate /etc/x.pem ends in 12 days`."""
         left = self.at - now
@@ -111,7 +115,7 @@ class Rotating:
         """What has come within another of `warn_days` since the last call, or has ended; each once."""
         now, due = self._clock(), []
         for ending in self.endings:
-            reached = [days for days in (0.0, *map(float, self.tls.warn_days)) if ending.at - now <= days * DAY]
+            reached = [days for days in (0.0, *ending.warn_days(self.tls)) if ending.at - now <= days * DAY]
             told = self._warned.get((ending.path, ending.at))
             if reached and (told is None or min(reached) < told):
                 self._warned[ending.path, ending.at] = min(reached)

@@ -12,7 +12,7 @@ from scripted_peer import PATIENCE, bench
 
 from hl7bridge.config import ListenerTls, Tls
 from hl7bridge.errors import ConfigError
-from hl7bridge.mllp.client import MllpClient, NotSent
+from hl7bridge.mllp.client import MllpClient, NoAnswer, NotSent
 from hl7bridge.mllp.framing import frame
 from hl7bridge.tls.contexts import client_context, server_context
 
@@ -183,3 +183,17 @@ def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path, server_tls: L
         server_context(server_tls.model_copy(update={"certificate": str(junk)}))
     with pytest.raises(ConfigError, match=r"tls\.ca: .* holds no certificates"):
         server_context(server_tls.model_copy(update={"ca": str(junk)}))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_the_client_says_why_the_server_refused_it(
+    server_tls: ListenerTls, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = client(authority)
+    context.minimum_version = context.maximum_version = version
+    async with (
+        bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b,
+        MllpClient("127.0.0.1", b.server.port, context) as sender,
+    ):
+        with pytest.raises((NotSent, NoAnswer), match="_ALERT_"):
+            await sender.send(b"MSH|^~\\&|A|B|C|D|1||ADT^A01|77|P|2.5\r")
