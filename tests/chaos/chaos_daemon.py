@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -25,8 +26,9 @@ class ChaosDaemon:
     """The daemon over `folder` (configuration, log) and `state` (journal, dead letters: the file system that fills)."""
 
     def __init__(
-        self, folder: Path, state: Path, ports: tuple[int, int], base_url: str, workers: int, broken: str = ""
+        self, folder: Path, state: Path, ports: tuple[int, int], base_url: str, seed: str, broken: str = ""
     ) -> None:
+        self._choose = random.Random(f"{seed} workers")
         self.port, self.http_port = ports
         self.state = state
         self.broken = broken
@@ -38,7 +40,6 @@ class ChaosDaemon:
             "dead_letters": {"path": str(state / "dlq")},
             "fhir": {"base_url": base_url, "timeout": 2, "concurrency": 4},
             "retry": {"first": 0.1, "cap": 1, "circuit_probe": 0.3},
-            "translate": {"workers": workers},
             "observe": {"host": "127.0.0.1", "port": self.http_port, "log_format": "json", "log_level": "debug"},
             "drain_timeout": 4,
         }
@@ -70,7 +71,11 @@ class ChaosDaemon:
         if self.broken:
             command = [sys.executable, str(HERE / "broken_daemon.py"), self.broken, *command[3:]]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            # threads, one process or two, another number each time: what is in the journal must not care
+            workers = {"HL7BRIDGE_TRANSLATE__WORKERS": str(self._choose.choice([0, 0, 1, 2]))}
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **workers}
+            )
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]

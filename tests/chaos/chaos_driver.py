@@ -138,9 +138,10 @@ class Run:
     async def carry_out(self) -> Result:
         setting = self.setting
         await self.endpoint.start()
-        workers = random.Random(f"{setting.seed} workers").choice([1, 2, 2])
         where = setting.folder / "state"
-        self.daemon = ChaosDaemon(setting.folder, where, setting.ports, self.endpoint.base_url, workers, setting.broken)
+        self.daemon = ChaosDaemon(
+            setting.folder, where, setting.ports, self.endpoint.base_url, setting.seed, setting.broken
+        )
         self.senders = self._senders()
         try:
             await self.daemon.start()
