@@ -17,9 +17,9 @@ from daemon import Daemon
 from hl7bridge.errors import Hl7BridgeError
 from hl7bridge.mllp.client import MllpClient
 
-KILLS = 12
+KILLS = 15
 BACKLOG = 150  # acknowledged and not delivered: senders go slowly then, so that kills meet deliveries and the end comes
-UNDER_WAY_EVERY = 2  # every second kill waits for deliveries; workers take longer to start than the listener
+UNDER_WAY_EVERY = 2  # every second kill waits for deliveries
 SENDERS = 4
 PROGRESS_WITHIN = 60.0  # seconds in which a handful of messages must be answered
 
@@ -138,7 +138,7 @@ def test_no_acknowledged_message_is_lost_or_takes_effect_twice_over_many_kills(
     seed = int.from_bytes(os.urandom(4), "big")
     endpoint = Endpoint()
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
-    daemon = Daemon(tmp_path / "d", ports[0], ports[1], endpoint.base_url)
+    daemon = Daemon(tmp_path / "d", ports[0], ports[1], endpoint.base_url, translate={"workers": 0})
     senders: list[Sender] = []
 
     def behind() -> int:
