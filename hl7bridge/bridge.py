@@ -26,6 +26,7 @@ from hl7bridge.condition import Condition
 from hl7bridge.config import Config, Settings, changes, secret, with_headers
 from hl7bridge.control import Control
 from hl7bridge.delivery.deadletter import DeadLetters
+from hl7bridge.delivery.disk import wider_than_private
 from hl7bridge.delivery.endpoint import Endpoint, open_endpoint
 from hl7bridge.errors import JournalError, UnavailableError
 from hl7bridge.intake import Intake, control_ids
@@ -192,6 +193,8 @@ class Bridge:
             on_commit=JournalWatch(self.metrics),
             keyring=self._keyring,
         )
+        for path in wider_than_private(Path(keys.path), Path(self.config.dead_letters.path)):
+            self._log.warning("others than this user may read what is patient data: chmod go-rwx", path=str(path))
         figures = await self._journal.figures()
         self._log.info("journal open", path=_absolute(keys.path), undelivered=figures.undelivered)
         self._log.info("dead letters", path=_absolute(self.config.dead_letters.path), count=figures.dead)
@@ -298,6 +301,8 @@ class Bridge:
             try:
                 if removed := await journal.retain(time.time()):
                     self._log.info("removed delivered messages past their retention", count=removed)
+                number, hash = await journal.head()
+                self._log.info("receipts sealed", anchor=f"{number}:{hash}")
             except JournalError as error:
                 self._log.error("retention failed, tried again later", **told(error))
             await asyncio.sleep(RETAIN_EVERY)

@@ -22,8 +22,11 @@ import aiohttp
 
 from hl7bridge import zone
 from hl7bridge.config import Config, Listener, Smart, secret, with_headers
+from hl7bridge.delivery.disk import wider_than_private
 from hl7bridge.delivery.endpoint import HttpEndpoint, Probe, open_endpoint
 from hl7bridge.errors import Hl7BridgeError
+from hl7bridge.reasons import DAMAGED
+from hl7bridge.sealing import open_keyring
 from hl7bridge.tls.rotation import DAY, Rotating
 
 Grade = Literal["ok", "warn", "FAIL"]
@@ -53,6 +56,7 @@ async def examine(config: Config) -> list[Finding]:
         *_files_limit(config),
         *_journal(config),
         *_folder("dead letters", Path(config.dead_letters.path), "dead_letters.path"),
+        *_at_rest(config),
         *await asyncio.to_thread(lambda: list(_tables(config))),
         *_zones(config),
         *_clock(),
@@ -165,6 +169,36 @@ def _journal(config: Config) -> Iterator[Finding]:
         yield Finding("warn", "journal disk", f"{_mebibytes(free)} free", "it will not last long")
     else:
         yield Finding("ok", "journal disk", f"{_mebibytes(free)} free")
+
+
+def _at_rest(config: Config) -> Iterator[Finding]:
+    """Who may read what is stored, whether it is encrypted, whether something of it is damaged."""
+    roots = [Path(config.journal.path), Path(config.dead_letters.path)]
+    wide = wider_than_private(*roots)
+    if wide:
+        text = f"{wide[0]}" + (f" and {len(wide) - 1} more" if len(wide) > 1 else "") + " can be read by other users"
+        yield Finding("FAIL", "modes", text, f"chmod -R go-rwx {' '.join(map(str, roots))}")
+    else:
+        yield Finding("ok", "modes", "journal and dead letters are this user's only")
+    try:
+        keyring = open_keyring(config.encryption)
+    except Hl7BridgeError as error:
+        yield Finding("FAIL", "encryption", str(error), "give the keys; nothing is lost meanwhile")
+        return
+    files = [Path(reference.removeprefix("file:")) for reference in config.encryption.keys.values()]
+    open_keys = [path for path in files if path.is_file() and path.stat().st_mode & 0o077]
+    if open_keys:
+        yield Finding("FAIL", "encryption", f"{open_keys[0]} can be read by other users", f"chmod 600 {open_keys[0]}")
+    elif keyring.active:
+        yield Finding("ok", "encryption", f"at rest by '{keyring.active}', {len(keyring.ids)} keys load")
+    else:
+        yield Finding(
+            "warn", "encryption", "messages are stored in clear", "`hl7bridge keys new`, or an encrypted disk"
+        )
+    damaged = roots[1] / DAMAGED.code
+    if damaged.is_dir() and any(damaged.iterdir()):
+        remedy = "see the disk, then `hl7bridge journal verify` and `hl7bridge dlq list --reason damaged`"
+        yield Finding("FAIL", "journal content", "damaged messages are among the dead letters", remedy)
 
 
 def _folder(subject: str, folder: Path, key: str) -> Iterator[Finding]:

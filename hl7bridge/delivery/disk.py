@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,6 +107,20 @@ def sweep_beside(root: Path) -> None:
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
+
+
+def wider_than_private(*roots: Path) -> list[Path]:
+    """What others than the owner may read or enter: the roots and what is in them."""
+    found = []
+    for root in roots:
+        for path in (root, *root.glob("*")):
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            if not stat.S_ISLNK(mode) and not stat.S_ISSOCK(mode) and mode & 0o077:
+                found.append(path)
+    return found
 
 
 def day(seconds: float) -> str:

@@ -57,6 +57,7 @@ FIELDS: Mapping[str, str] = {
     "base_url": "FHIR endpoint",
     "origin": "where the configuration or the tables came from",
     "actor": "who asked for it: a user of the operating system, or a signal",
+    "anchor": "number and hash of the newest receipt, for `journal verify --anchor`",
     "version": "version of hl7bridge",
     "mapping_version": "content hash of the tables",
     "events": "trigger events the tables handle",

@@ -322,3 +322,41 @@ def test_hundreds_of_patients_over_restarts_keep_their_order_on_the_real_journal
     for lane in range(20):
         own = house.ids[lane::20]
         assert [id for id in house.endpoint.delivered if id in own] == own
+
+
+def test_a_replay_of_many_that_was_broken_off_is_finished_by_the_next_one_and_each_is_delivered_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process ends after some were handed over; the second takes what is left, and only that."""
+    from hl7bridge.cli import dlq as module
+
+    right, handed = SqliteJournal.replay, 0
+
+    async def dies(self: SqliteJournal, id: str, raw: bytes | None = None, *, by: str = "") -> None:
+        nonlocal handed
+        if handed:
+            raise KeyboardInterrupt
+        handed += 1
+        await right(self, id, raw, by=by)
+
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(SqliteJournal, "replay", dies)
+    assert house.run("replay", "--all").exit_code != 0
+    monkeypatch.setattr(SqliteJournal, "replay", right)
+    dead = len(house.run("list", "--json").stdout.splitlines())
+    assert dead and handed == 1
+    again = house.run("replay", "--all")
+    assert again.exit_code == 0 and f"{dead} dead letter" in again.stdout
+    assert not house.run("list", "--json").stdout
+
+
+def test_a_folder_whose_files_are_cut_or_gone_is_listed_and_its_message_replayed_from_the_journal(house: House) -> None:
+    letters = list(house.letters.scan())
+    (letters[0].path / "message.hl7").write_bytes(b"")
+    (letters[0].path / "reason.json").write_bytes(b'{"id": ')
+    (letters[1].path / "reason.json").unlink()
+    told = [json.loads(line) for line in house.run("list", "--json").stdout.splitlines()]
+    damaged = {one["id"]: one["damaged"] for one in told if one["damaged"]}
+    assert set(damaged) == {letters[0].id, letters[1].id}
+    result = house.run("replay", letters[0].id, letters[1].id)
+    assert result.exit_code == 0 and "2 dead letters replayed" in result.stdout
