@@ -131,7 +131,8 @@ class InThreads:
         setting = tables.setting(listener, read_header(raw), peer)
         how = (setting.mappings, setting.zone, setting.charset_fallback)
         try:
-            made = translate(raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+            zone, fallback = setting.zone, setting.charset_fallback
+            made = translate(raw, setting.mappings, zone=zone, charset_fallback=fallback, tokens=setting.tokens)
         except Exception as error:
             error.mapping_version = setting.mappings.version  # type: ignore[attr-defined]
             if tables.stores_lineage and isinstance(error, MessageError):

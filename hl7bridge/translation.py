@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hl7bridge.errors import MessageError
 from hl7bridge.fhir.bundle import Layout, to_bytes
@@ -25,6 +25,9 @@ from hl7bridge.lineage import Elements, Fate, Fields, Line, document
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.mapping.runtime import Issue, Run
 from hl7bridge.mapping.trace import Trace
+
+if TYPE_CHECKING:
+    from hl7bridge.fhir.tokens import Tokens
 
 BUNDLE = "Bundle"
 
@@ -122,22 +125,27 @@ def translate(
     *,
     zone: tzinfo | None = None,
     charset_fallback: str | None = None,
+    tokens: Tokens | None = None,
 ) -> Translation:
     """Translates one HL7 v2 message.
 
     raw: the message as sent, no MLLP bytes. zone: for times without an offset (default: the tables' `time-zone`).
-    charset_fallback: a codec for bytes that do not fit what MSH-18 declares.
+    charset_fallback: a codec for bytes that do not fit what MSH-18 declares. tokens: stand in for identifiers.
     Raises PeerError (the message is at fault) or TranslationError (the tables are).
     """
-    return translate_message(parse(raw, charset_fallback=charset_fallback), mappings, zone, charset_fallback)
+    return translate_message(parse(raw, charset_fallback=charset_fallback), mappings, zone, charset_fallback, tokens)
 
 
 def translate_message(
-    message: Message, mappings: Mappings, zone: tzinfo | None = None, charset_fallback: str | None = None
+    message: Message,
+    mappings: Mappings,
+    zone: tzinfo | None = None,
+    charset_fallback: str | None = None,
+    tokens: Tokens | None = None,
 ) -> Translation:
     """The same for a message that is parsed already."""
     raw = message.raw
-    built = build(message, mappings, zone)
+    built = build(message, mappings, zone, tokens)
     del message  # goes before the bytes are made: a large one stands in memory but once
     return Translation(
         bundle=to_bytes(built.bundle),
@@ -163,9 +171,9 @@ class Built:
     deletes: tuple[str, ...]
 
 
-def build(message: Message, mappings: Mappings, zone: tzinfo | None = None) -> Built:
+def build(message: Message, mappings: Mappings, zone: tzinfo | None = None, tokens: Tokens | None = None) -> Built:
     """Translates and checks; for who wants to look at the bundle rather than send it. Raises as `translate` does."""
-    translator = _Translator(message, mappings, zone)
+    translator = _Translator(message, mappings, zone, tokens=tokens)
     run = translator.run
     try:
         bundle = translator.bundle()
@@ -176,8 +184,16 @@ def build(message: Message, mappings: Mappings, zone: tzinfo | None = None) -> B
 
 
 class _Translator:
-    def __init__(self, message: Message, mappings: Mappings, zone: tzinfo | None, trace: Trace | None = None) -> None:
+    def __init__(
+        self,
+        message: Message,
+        mappings: Mappings,
+        zone: tzinfo | None,
+        trace: Trace | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
         self.message = message
+        self.tokens = tokens
         self.mappings = mappings
         self.plan = mappings.plan(message.header, traced=trace is not None)
         self.run = Run(message, zone or mappings.zone, offset_of(message.get("MSH-7")), trace)
@@ -189,6 +205,8 @@ class _Translator:
         made = self.plan.run(run)
         head: Body = next((r.body for r in made if r.type == BUNDLE), {})
         roots: list[Resource] = [r for r in made if r.type != BUNDLE]
+        if self.tokens is not None:  # before identities are made: conditional writes look for the token
+            self.tokens.replace(made)
         layout = Layout(
             mappings.model,
             mappings.tables.identities,

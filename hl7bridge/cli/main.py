@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "keys": ("hl7bridge.cli.keys", "keys", "Make, list, change and verify the keys of what is at rest."),
     "dlq": ("hl7bridge.cli.dlq", "dlq", "List, show, replay and purge dead letters."),
     "audit": ("hl7bridge.cli.audit", "audit", "Who saw or changed what; is the record whole?"),
+    "tokens": ("hl7bridge.cli.tokens", "tokens", "Tokens that stand for identifiers: read one back, make one."),
     "endpoint": ("hl7bridge.cli.endpoint", "endpoint", "Keys for the FHIR endpoint; try its authentication."),
     "config": ("hl7bridge.cli.config", "config", "Check the configuration, show what is in effect."),
     "doctor": ("hl7bridge.cli.doctor", "doctor", "Try ports, disks and peers; say what to do."),

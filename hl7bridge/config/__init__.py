@@ -26,6 +26,7 @@ from hl7bridge.config.model import (
     Sender,
     Smart,
     Tls,
+    Tokens,
 )
 from hl7bridge.config.secrets import is_reference, secret, with_headers
 
@@ -51,6 +52,7 @@ __all__ = [
     "Settings",
     "Smart",
     "Tls",
+    "Tokens",
     "is_reference",
     "load",
     "read",

@@ -246,6 +246,18 @@ class Encryption(Section):
     """Id of the key that new data is encrypted with."""
 
 
+class Tokens(Section):
+    """Identifiers of patients go to the endpoint as tokens where a key is given (see docs/security.md)."""
+
+    key: SecretStr | None = None
+    """A reference (`file:…`, `env:…`) to 32 bytes in base64 (`hl7bridge keys new`). Once in use it stays: other tokens
+    would be other patients."""
+    types: tuple[str, ...] = ("MR", "SS")
+    """Codes of the identifier's type (PID-3.5, table 0203) that are replaced."""
+    systems: tuple[str, ...] = ()
+    """`system` of identifiers that are replaced whatever their type."""
+
+
 class Fhir(Section):
     """Where bundles go."""
 
@@ -348,6 +360,7 @@ class Config(Section):
     listeners: tuple[Listener, ...] = (Listener(),)
     journal: Journal = Journal()
     encryption: Encryption = Encryption()
+    tokens: Tokens = Tokens()
     fhir: Fhir = Fhir()
     retry: Retry = Retry()
     dead_letters: DeadLetters = DeadLetters()

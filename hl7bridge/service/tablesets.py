@@ -9,25 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hl7bridge import config as configuration
 from hl7bridge import zone
 from hl7bridge.admission import Events, events_of, sender_of
 from hl7bridge.config import Config, Listener, Sender
+from hl7bridge.errors import ConfigError
 from hl7bridge.hl7v2.header import Header
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.reasons import Reason
+
+if TYPE_CHECKING:
+    from hl7bridge.fhir.tokens import Tokens
 
 Folders = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What translating a sender's messages needs. `zone` None: the tables' own; `charset_fallback` None: refuse."""
+    """What translating a sender's messages needs. `zone` None: the tables' own; `charset_fallback` None: refuse.
+
+    `tokens`: what replaces identifiers; None: they go as they are.
+    """
 
     mappings: Mappings
     zone: tzinfo | None
     charset_fallback: str | None
+    tokens: Tokens | None = None
 
 
 def wanted(config: Config) -> list[Folders]:
@@ -56,13 +65,16 @@ class TableSets:
 
     def __init__(self, config: Config, source: Callable[[Folders], Mappings] | None = None) -> None:
         """Loads and compiles; takes seconds. `source`: in place of the configuration's folders. Raises TablesError."""
-        self._config = Config(listeners=config.listeners, mappings=config.mappings, translate=config.translate)
+        self._config = Config(
+            listeners=config.listeners, mappings=config.mappings, translate=config.translate, tokens=config.tokens
+        )
         self.stores_lineage = config.translate.lineage == "stored"
+        tokens = open_tokens(config.tokens)
         self.sets = {folders: source(folders) if source else load(config, folders) for folders in wanted(config)}
-        self.general = Setting(self.sets[config.mappings.overlays], None, None)
+        self.general = Setting(self.sets[config.mappings.overlays], None, None, tokens)
         self._listeners = {listener.name: listener for listener in config.listeners}
         self._settings = {
-            (listener.name, sender): _setting(self.sets[overlays(config, listener, sender)], listener, sender)
+            (listener.name, sender): _setting(self.sets[overlays(config, listener, sender)], listener, sender, tokens)
             for listener in config.listeners
             for sender in (None, *listener.senders)
         }
@@ -101,10 +113,26 @@ def _again(config: Config, sets: dict[Folders, Mappings]) -> TableSets:
     return TableSets(config, sets.__getitem__)
 
 
-def _setting(mappings: Mappings, listener: Listener, sender: Sender | None) -> Setting:
+def open_tokens(keys: configuration.Tokens) -> Tokens | None:
+    """What replaces identifiers, by the configuration. Raises ConfigError, which never holds a key."""
+    if keys.key is None:
+        return None
+    from hl7bridge.fhir.tokens import Tokens  # loads cryptography: only where it is wanted
+    from hl7bridge.sealing import key_of
+
+    reference = keys.key.get_secret_value()
+    try:
+        return Tokens(key_of(configuration.secret(reference)), keys.types, keys.systems)
+    except ConfigError as error:
+        raise ConfigError([f"tokens.key: {mistake}" for mistake in error.mistakes]) from None
+    except ValueError as error:
+        raise ConfigError([f"tokens.key: {reference} {error}"]) from None
+
+
+def _setting(mappings: Mappings, listener: Listener, sender: Sender | None, tokens: Tokens | None) -> Setting:
     name = (sender.timezone if sender else None) or listener.timezone
     charset = (sender.charset_fallback if sender else None) or listener.charset_fallback
-    return Setting(mappings, zone.named(name) if name else None, charset)
+    return Setting(mappings, zone.named(name) if name else None, charset, tokens)
 
 
 class InService:

@@ -67,7 +67,13 @@ def answer(work: Work, tables: TableSets) -> Done | Refused | Failed:
     try:
         setting = tables.setting(work.listener, read_header(work.raw), work.peer)
         version = setting.mappings.version
-        made = translate(work.raw, setting.mappings, zone=setting.zone, charset_fallback=setting.charset_fallback)
+        made = translate(
+            work.raw,
+            setting.mappings,
+            zone=setting.zone,
+            charset_fallback=setting.charset_fallback,
+            tokens=setting.tokens,
+        )
         issues = {(str(kind), table, source): times for (kind, table, source), times in made.issues.items()}
         return Done(made.bundle, made.entries, version, issues, lineage())
     except MessageError as error:

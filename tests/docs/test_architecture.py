@@ -6,7 +6,7 @@ import ast
 import configparser
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,13 +60,15 @@ ONLY_IN = {
 }
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(CODE.rglob("*.py")):
-        yield path.relative_to(CODE).with_suffix("").as_posix(), ast.parse(path.read_text("utf-8"))
+@cache
+def modules() -> dict[str, set[str]]:
+    """What each module imports, by full names."""
+    return {path.relative_to(CODE).with_suffix("").as_posix(): imported(path) for path in sorted(CODE.rglob("*.py"))}
 
 
-def imported(tree: ast.Module) -> set[str]:
+def imported(path: Path) -> set[str]:
     """Full names; `from hl7bridge import reasons` is hl7bridge.reasons."""
+    tree = ast.parse(path.read_text("utf-8"))
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -79,9 +81,9 @@ def imported(tree: ast.Module) -> set[str]:
 def rooms() -> dict[str, set[str]]:
     """What each room imports of the others."""
     found: dict[str, set[str]] = defaultdict(set)
-    for name, tree in modules():
+    for name, names in modules().items():
         room = name.split("/")[0]
-        ours = {full.split(".")[1] for full in imported(tree) if full.startswith("hl7bridge.")}
+        ours = {full.split(".")[1] for full in names if full.startswith("hl7bridge.")}
         found[room] |= ours - {room}
     return found
 
@@ -114,8 +116,7 @@ def test_the_four_rooms_import_none_of_each_other(room: str) -> None:
 
 @pytest.mark.parametrize("name", SANS_IO)
 def test_a_sans_io_module_imports_no_io(name: str) -> None:
-    tree = ast.parse((CODE / f"{name}.py").read_text("utf-8"))
-    assert not {full.split(".")[0] for full in imported(tree)} & IO
+    assert not {full.split(".")[0] for full in modules()[name]} & IO
 
 
 def test_the_sans_io_modules_are_named_in_the_document() -> None:
@@ -126,7 +127,7 @@ def test_the_sans_io_modules_are_named_in_the_document() -> None:
 
 @pytest.mark.parametrize("package", sorted(ONLY_IN))
 def test_a_second_opinion_is_imported_only_where_it_is_allowed(package: str) -> None:
-    users = {name for name, tree in modules() if any(full.split(".")[0] == package for full in imported(tree))}
+    users = {name for name, names in modules().items() if any(full.split(".")[0] == package for full in names)}
     assert users <= ONLY_IN[package]
 
 
