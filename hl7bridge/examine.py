@@ -25,8 +25,11 @@ from hl7bridge.config import Config, Listener, Smart, secret, with_headers
 from hl7bridge.delivery.disk import wider_than_private
 from hl7bridge.delivery.endpoint import HttpEndpoint, Probe, open_endpoint
 from hl7bridge.errors import Hl7BridgeError
+from hl7bridge.mllp.client import MllpClient
 from hl7bridge.reasons import DAMAGED
+from hl7bridge.replies import channels_of
 from hl7bridge.sealing import open_keyring
+from hl7bridge.tls.contexts import client_context
 from hl7bridge.tls.rotation import DAY, Rotating
 
 Grade = Literal["ok", "warn", "FAIL"]
@@ -35,6 +38,7 @@ Grade = Literal["ok", "warn", "FAIL"]
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "glusterfs", "ceph"})
 EARLIEST = 1_735_689_600.0  # 2025-01-01: a clock before the program's own time is not set
 SLOW_FSYNC = 0.1  # seconds: senders wait at least that long for their answer
+KEPT = "application ACKs are kept and sent when it is back"
 SPARE_FILES = 128  # file descriptors beside those of connections: journal, tables, endpoint, logs
 
 
@@ -61,7 +65,24 @@ async def examine(config: Config) -> list[Finding]:
         *_zones(config),
         *_clock(),
     ]
-    return [*findings, *await endpoint(config)]
+    return [*findings, *await endpoint(config), *await _application_acks(config)]
+
+
+async def _application_acks(config: Config) -> list[Finding]:
+    """Does each receiver of application ACKs take a connection? Nothing is sent."""
+    findings = []
+    for name, keys in channels_of(config).items():
+        subject = f"application ACKs of {name} to {keys.host}:{keys.port}"
+        try:
+            tls = client_context(keys.tls) if keys.tls else None
+            async with MllpClient(keys.host, keys.port, tls) as client:
+                await client.connect()
+        except Hl7BridgeError as error:
+            remedy = f"see listeners … application_acks and the network; {KEPT}"
+            findings.append(Finding("FAIL", subject, str(error).partition(": ")[2] or str(error), remedy))
+        else:
+            findings.append(Finding("ok", subject, "takes connections" + (" with TLS" if tls else " in clear text")))
+    return findings
 
 
 async def endpoint(config: Config) -> list[Finding]:

@@ -173,8 +173,6 @@ def _replies(config: Config) -> Iterator[Mistake]:
             yield (*path, "port"), "which port receives the application ACKs?"
         if channel.tls is not None:
             yield from _pair(channel.tls, (*path, "tls"))
-            if channel.tls.client != "none":
-                yield (*path, "tls", "client"), "is for listeners; here give certificate and key"
 
 
 def _covers(one: Sender, other: Sender) -> bool:

@@ -160,6 +160,17 @@ ONE_MISTAKE = {
     "listeners: [{on_storage_failure: AA}]": (
         "f:1: listeners.0.on_storage_failure: must be AE, AR, CE, CR or close, not 'AA'"
     ),
+    "listeners: [{application_acks: {port: 7001}}]": "f:1: listeners.0.application_acks.host: who receives the application ACKs?",
+    "listeners: [{senders: [{application_acks: {host: x}}]}]": (
+        "f:1: listeners.0.senders.0.application_acks.port: which port receives the application ACKs?"
+    ),
+    "listeners: [{application_acks: {host: x, port: 7, tls: {key: k}}}]": (
+        "f:1: listeners.0.application_acks.tls.key: a key without a certificate"
+    ),
+    "listeners: [{fragment_timeout: 4000}]": "f:1: listeners.0.fragment_timeout: must be at most 3600, not '4000'",
+    "listeners: [{ne_al: never}]": (
+        "f:1: listeners.0.ne_al: must be by-version, same-connection or separate, not 'never'"
+    ),
     "listeners: [{frame_timeout: 400}]": "f:1: listeners.0.frame_timeout: is longer than total_frame_timeout",
     "mappings: {path: nowhere}": "f:1: mappings.path: there is no folder 'nowhere'",
     "fhir: {base_url: 'ftp://x'}": "f:1: fhir.base_url: must be http://…, https://… or file:FOLDER",

@@ -194,3 +194,14 @@ def test_the_command_tells_each_line_with_its_grade_and_ends_with_4_when_one_fai
     assert bad.stdout.startswith(f"FAIL  listener default: 127.0.0.1:{taken_port} cannot be bound: ")
     assert "\n      -> see who has it" in bad.stdout
     assert bad.stderr.endswith("failed\n")
+
+
+async def test_a_receiver_of_application_acks_is_tried_and_one_that_is_away_fails(taken_port: int) -> None:
+    def listening(port: int) -> dict[str, object]:
+        channel = {"host": "127.0.0.1", "port": port}
+        return {"listeners": [{"name": "lab", "host": "127.0.0.1", "port": 0, "application_acks": channel}]}
+
+    there = (await findings(**listening(taken_port)))[f"application ACKs of lab to 127.0.0.1:{taken_port}"]
+    assert there.grade == "ok"
+    away = (await findings(**listening(1)))["application ACKs of lab to 127.0.0.1:1"]
+    assert away.grade == "FAIL" and "kept and sent when it is back" in away.remedy
