@@ -108,3 +108,20 @@ class Observer:
 
     def trouble(self, what: str, detail: str) -> None:
         """Something of the bridge's own failed and is tried again: `what`: journal, dead-letters, message, bridge."""
+
+
+class Telling:
+    """Tells an observer; one that fails must not stop a delivery. `untold`: how often it failed."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self.untold = 0
+
+    def tell(self, telling: Callable[[Observer], None]) -> None:
+        try:
+            telling(self._observer)
+        except Exception:
+            self.untold += 1
+
+    def trouble(self, what: str, detail: str) -> None:
+        self.tell(lambda observer: observer.trouble(what, detail))
