@@ -1,7 +1,5 @@
 """A journal as version 2 wrote it comes to the present version with everything in it, and without going back."""
 
-
-
 from __future__ import annotations
 
 import contextlib
