@@ -16,7 +16,9 @@ from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.condition import refs_of
 from hl7bridge.mapping.erase import erasures
 from hl7bridge.mapping.placing import Slots
-from hl7bridge.mapping.rows import RowCode, RowPlan
+from hl7bridge.mapping.row_plan import RowPlan
+from hl7bridge.mapping.rows import RowCode
+from hl7bridge.mapping.runtime import LARGE
 from hl7bridge.mapping.schema import FieldValue, Ref, Row, Table
 from hl7bridge.mapping.show import row_text
 
@@ -164,7 +166,7 @@ class DatatypeCode(_TableCode):
         self._shared = self._read_elsewhere()
         for number, plans in self.fields.items():
             self._component(number, plans)
-        head = ["odd = run.odd", f"parts = run.split(raw, {SEPARATORS[level]})" if level < 2 else "parts = [raw]"]
+        head = ["odd = run.odd", _split(SEPARATORS[level]) if level < 2 else "parts = [raw]"]
         head.append("count = len(parts)")
         head += [f"{component(n)} = parts[{n - 1}] if count > {n - 1} else ''" for n in sorted(self._shared)]
         result = ""
@@ -207,6 +209,11 @@ class DatatypeCode(_TableCode):
                 code.head()
                 self._rows(absent, reader, "0", "")
                 code.settle()
+
+
+def _split(separator: str) -> str:
+    """The parts of a value; those of a document are kept."""
+    return f"parts = raw.split({separator}) if len(raw) < {LARGE} else run.split(raw, {separator})"
 
 
 def refs_in(row: Row) -> list[Ref]:

@@ -17,8 +17,8 @@ from hl7bridge.mapping.schema import Any as AnyOf
 if TYPE_CHECKING:
     from hl7bridge.hl7v2.message import Segment
     from hl7bridge.hl7v2.structure import Arrangement, Group
-    from hl7bridge.mapping.messages import PlannedUse
     from hl7bridge.mapping.runtime import Run
+    from hl7bridge.mapping.uses import PlannedUse
 
 Position = tuple[int, ...]  # segment (absolute, from 1), field, repetition, component, subcomponent; shorter: a whole
 DEPTH = 5

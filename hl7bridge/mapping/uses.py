@@ -1,0 +1,118 @@
+"""The rows of a message table, resolved: what is applied when, which labels are seen from there, which links wait.
+
+Sans-IO. Conditions, tables and links are compiled when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.hl7v2.message import Segment
+from hl7bridge.hl7v2.structure import Group
+from hl7bridge.mapping import trace
+from hl7bridge.mapping.compile import Test, WriteLink
+from hl7bridge.mapping.match import Match
+from hl7bridge.mapping.runtime import Run
+from hl7bridge.mapping.schema import Link, Use
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.messages import MessagePlan
+
+Key = tuple[int, int, int]  # number of the label, id() of the group or segment it belongs to, repetition with `each`
+GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
+ITSELF = -1  # a label of which each segment has one
+
+
+class Sight(NamedTuple):
+    """A label as it is seen from a segment. `up`: from the segment's group to the one it belongs to, or ITSELF."""
+
+    number: int
+    up: int
+    parted: bool  # one for each repetition with `each`
+
+    def key(self, segment: Segment, group: Group | None, rep: int) -> Key:
+        if self.up < 0:
+            return self.number, id(segment), rep if self.parted else 0
+        for _ in range(self.up):
+            assert group is not None  # the structure has as many groups around
+            group = group.parent
+        return self.number, id(group), rep if self.parted else 0
+
+
+class PlannedLink:
+    """A link as it is seen from its use. `on`: None for the resource that the use makes; `to`: None with `match`."""
+
+    def __init__(self, plan: MessagePlan, link: Link, use: Use) -> None:
+        self.place = str(link.place)
+        self.on = plan.sight(link.on, use.segment) if link.on is not None else None
+        self.to = plan.sight(link.to, use.segment) if not link.match else None
+        self.number = plan.number(link.to)
+        self._plan, self._link, self._use = plan, link, use
+        element = link.path.steps[-1].name
+        self.element = element
+
+    @cached_property
+    def match(self) -> Match | None:
+        plan = self._plan
+        table = plan.compiler.tables.segments[self._use.table]
+        return Match(self._link, table, plan.tables[self._link.to], plan.compiler) if self._link.match else None
+
+    @cached_property
+    def write(self) -> WriteLink:
+        return self._plan.compiler.link(self._link, self._root)
+
+    @cached_property
+    def many(self) -> bool:
+        return self._plan.compiler.target(self._root, self._link.path).many
+
+    @property
+    def _root(self) -> str:
+        return (self._link.on or self._use.into).type
+
+
+class PlannedUse:
+    """One use of a segment table. `when`: the condition's text; `asked`: the fields it compares."""
+
+    def __init__(self, plan: MessagePlan, use: Use, sight: Sight) -> None:
+        self.said, self.name, self.into, self.place = use, use.table, use.into, use.place
+        self.when, self.asked = use.when_text, tuple(trace.compared(use.when))
+        self.each = use.each.parts[0] if use.each is not None else 0  # of whose repetitions each makes a resource
+        self.sight = sight
+        self.links = [PlannedLink(plan, link, use) for link in use.links if link.match or plan.sees(link, use)]
+        self.plain = not (use.write or use.undo or use.finds)
+        self._compiler = plan.compiler
+
+    @cached_property
+    def test(self) -> Test | None:
+        table = self._compiler.tables.segments[self.name]
+        return self._compiler.test(self.said.when, table) if self.said.when is not None else None
+
+    def parts(self, segment: Segment) -> Sequence[tuple[int, Segment]]:
+        """What the table is applied to, numbered from 1 with `each`: the segment with one repetition alone in it."""
+        if not self.each:
+            return ((0, segment),)
+        sent = enumerate(segment.repetitions(self.each), 1)
+        return [(number, segment.with_field(self.each, text)) for number, text in sent if text]
+
+    def apply(self, run: Run, segment: Segment, group: Group, resource: Resource) -> tuple[Resource, Body]:
+        """Writes what the use says into the resource, and notes how the resource is found and written.
+
+        Gives the resource that was written and the instances that links ask for.
+        """
+        fill = self._compiler.segment(self.name)
+        if self.plain:
+            return resource, fill(run, segment, group, resource)
+        said = self.said
+        if said.write:  # of several rows that say it the gentlest holds
+            resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
+        if said.undo:
+            undone = resource.to_undo()
+            return undone, fill(run, segment, group, undone)
+        before = len(resource.body.get("identifier", ()))
+        slots = fill(run, segment, group, resource)
+        if said.finds:
+            resource.known_by = resource.body.get("identifier", [])[before:]
+        return resource, slots
