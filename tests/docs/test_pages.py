@@ -62,3 +62,22 @@ def test_the_readme_shows_the_conformance_that_the_command_prints(generator: Mod
         pytest.skip("the guide's rows are not at hand")
     text = (ROOT / "README.md").read_text("utf-8")
     assert "undecided" in text and generator.conformance(text) == text, "run `make docs`"
+
+
+def test_the_workbench_shows_a_change_path_by_path_with_the_row_that_makes_it() -> None:
+    """Only its form: the command runs for a minute, and its versions and times differ each time."""
+    text = (ROOT / "docs" / "workbench.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```console\n\$ hl7bridge diff (.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    command, old, new, summary, empty, head, *lines = shown.splitlines()
+    folder = command.partition("--new ")[2].split()[0]
+    assert (ROOT / folder).is_dir()
+    assert old.startswith("old: the shipped tables, version ") and new.startswith(f"new: {folder}, version ")
+    assert re.fullmatch(r"\d+ messages in [\d.]+ s: \d+ differ, \d+ same, .*", summary) and not empty
+    assert head.split() == ["CHANGE", "PATH", "MESSAGES", "TIMES", "EXAMPLES", "ROW"]
+    for line in lines:
+        assert re.match(r"(added|removed|changed) +[A-Z]\w+[.:] ?\S+ +\d+ +\d+ +\S", line), line
+    places = re.findall(r"old-system/(\S+\.yaml):(\d+)", shown)
+    assert places
+    for file, number in places:
+        row = (ROOT / folder / file).read_text("utf-8").splitlines()[int(number) - 1]
+        assert row.strip().startswith("- {to: system")
