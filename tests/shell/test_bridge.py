@@ -40,6 +40,7 @@ class Tables:
     sets: Mapping[tuple[str, ...], Any]
     version = "abc"
     types = frozenset({"ADT^A01", "ADT^A99"})
+    stores_lineage = False
 
     def __init__(self, _config: Config) -> None:
         self.sets = {(): self}
@@ -68,6 +69,7 @@ class Setting:
     mappings: object = field(default_factory=EventsOnly)
     zone: tzinfo | None = None
     charset_fallback: str | None = None
+    tokens: object = None
 
 
 @dataclass
