@@ -213,9 +213,7 @@ def _at_rest(config: Config) -> Iterator[Finding]:
     elif keyring.active:
         yield Finding("ok", "encryption", f"at rest by '{keyring.active}', {len(keyring.ids)} keys load")
     else:
-        yield Finding(
-            "warn", "encryption", "messages are stored in clear", "`hl7bridge keys new`, or an encrypted disk"
-        )
+        yield Finding("ok", "encryption", "none: messages are stored in clear (see encryption.keys)")
     damaged = roots[1] / DAMAGED.code
     if damaged.is_dir() and any(damaged.iterdir()):
         remedy = "see the disk, then `hl7bridge journal verify` and `hl7bridge dlq list --reason damaged`"
