@@ -49,7 +49,13 @@ def audit() -> None:
 @_JOURNAL
 @click.pass_obj
 def list_(config: Config, since: float | None, as_json: bool, folder: Path | None) -> None:
-    """List the entries, oldest first."""
+    """List the entries, oldest first.
+
+    \b
+    Examples:
+      hl7bridge audit list --since 7d
+      hl7bridge audit list --json | jq -r .action | sort | uniq -c
+    """
     found = _entries(config, folder, since)
     if as_json:
         for entry in found:
@@ -111,6 +117,10 @@ def export(config: Config, since: float | None, folder: Path | None) -> None:
     """Print the entries as FHIR AuditEvent resources, one a line (NDJSON), for an audit repository.
 
     Each has the hash of its entry as id: PUT to AuditEvent/ID, and what is sent twice is there once.
+
+    \b
+    Examples:
+      hl7bridge audit export --since 1d > audit.ndjson
     """
     from hl7bridge.fhir.audit_event import audit_event
 

@@ -8,7 +8,7 @@ import click
 
 from hl7bridge.cli.messages import operator_name, run_with_journal
 from hl7bridge.config import Config
-from hl7bridge.errors import ConfigError, Hl7BridgeError
+from hl7bridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from hl7bridge.fhir.tokens import Tokens
@@ -39,6 +39,10 @@ def reveal(config: Config, token: str, system: str) -> None:
 
     It is patient data: who asked is recorded in the audit, under the name of the operating system's user, before
     anything is printed.
+
+    \b
+    Examples:
+      hl7bridge tokens reveal tok1-4kf2… --system urn:oid:2.16.840.1.113883.19.5
     """
     from hl7bridge.fhir.tokens import NoToken
 
@@ -61,7 +65,12 @@ def reveal(config: Config, token: str, system: str) -> None:
 @_SYSTEM
 @click.pass_obj
 def make(config: Config, value: str, system: str) -> None:
-    """Print the token of the identifier VALUE, to look for it at the endpoint."""
+    """Print the token of the identifier VALUE, to look for it at the endpoint.
+
+    \b
+    Examples:
+      hl7bridge tokens make 12345 --system urn:oid:2.16.840.1.113883.19.5
+    """
     click.echo(_tokens(config).token(system, value))
 
 
@@ -71,8 +80,6 @@ def _tokens(config: Config) -> Tokens:
     try:
         made = open_tokens(config.tokens)
     except ConfigError as error:
-        raise click.ClickException(str(error)) from None
-    except Hl7BridgeError as error:
         raise click.ClickException(str(error)) from None
     if made is None:
         raise click.ClickException("no tokens are made here: tokens.key is not set")
