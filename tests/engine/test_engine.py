@@ -326,9 +326,9 @@ def test_the_same_test_of_another_order_is_another_observation(shipped: Mappings
 
 
 @pytest.mark.parametrize(
-    ("event", "person", "visit"), [("A01", "POST", "PUT"), ("A08", "POST", "POST"), ("A02", "POST", "POST")]
+    ("event", "person", "visit"), [("A01", "PUT", "PUT"), ("A08", "PUT", "POST"), ("A02", "POST", "POST")]
 )
-def test_a_transfer_patches_and_who_is_replaced_keeps_his_links(
+def test_an_admission_replaces_an_update_replaces_the_person_a_transfer_patches(
     shipped: Mappings, event: str, person: str, visit: str
 ) -> None:
     raw = f"MSH|^~\\&|A|B|||20240305143012||ADT^{event}|1|P|2.5\r{PID}\rPV1|1|I|W||||||||||||||||V1^^^A".encode()

@@ -306,16 +306,18 @@ def test_a_doctor_without_a_role_takes_the_place_of_another_without_one(
             assert len(who) == 2
 
 
-def test_an_update_after_a_merge_keeps_the_links_and_replaces_the_rest(
-    hospital: Hospital, new: Callable[[], str]
+def test_a_site_may_have_an_update_after_a_merge_keep_the_links_and_replace_the_rest(
+    hospital: Hospital, new: Callable[[], str], tmp_path: Path
 ) -> None:
+    (tmp_path / "identity.yaml").write_text("Patient: {keeps: [link, photo]}\n")
+    keeping = load_mappings(tmp_path)
     survivor, prior = new(), new()
     for number in (survivor, prior):
         hospital.send("A28", pid(number, FULL))
     hospital.send("A40", pid(survivor), mrg(prior))
     for event in ("A08", "A31", "A01"):
         for _ in range(2):
-            hospital.send(event, pid(survivor, "|Doe^Joanna||19800203|F"), pv1(new()))
+            hospital.send(event, pid(survivor, "|Doe^Joanna||19800203|F"), pv1(new()), mappings=keeping)
             kept, gone = hospital.one("Patient", survivor), hospital.one("Patient", prior)
             assert references(kept) == {("replaces", f"Patient/{gone['id']}")}
             assert references(gone) == {("replaced-by", f"Patient/{kept['id']}")}
@@ -325,11 +327,12 @@ def test_an_update_after_a_merge_keeps_the_links_and_replaces_the_rest(
     assert len(hospital.one("Patient", survivor)["link"]) == 2
 
 
-def test_a_site_may_have_persons_replaced_with_their_links(
-    hospital: Hospital, new: Callable[[], str], tmp_path: Path
+def test_an_update_after_a_merge_replaces_the_whole_person_and_the_old_record_still_tells(
+    hospital: Hospital, new: Callable[[], str]
 ) -> None:
-    (tmp_path / "identity.yaml").write_text("Patient: {keeps: []}\n")
     survivor, prior = new(), new()
     hospital.send("A40", pid(survivor, FULL), mrg(prior))
-    hospital.send("A08", pid(survivor, FULL), pv1(new()), mappings=load_mappings(tmp_path))
-    assert "link" not in hospital.one("Patient", survivor)
+    hospital.send("A08", pid(survivor, FULL), pv1(new()))
+    kept, gone = hospital.one("Patient", survivor), hospital.one("Patient", prior)
+    assert "link" not in kept
+    assert references(gone) == {("replaced-by", f"Patient/{kept['id']}")}
