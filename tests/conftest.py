@@ -41,6 +41,7 @@ ANSWER_WITHIN = 300.0  # seconds for the validator's first file: 15 alone, minut
 STOP_WITHIN = 30.0
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those who share a real server run in one process; every other file as a whole. The long ones begin first."""
     files = {item.path: "" for item in items}
