@@ -28,7 +28,7 @@ run: install ## install into .venv and start the daemon: MLLP on 6661, health an
 
 install: $(VENV)/.installed ## make .venv with hl7bridge in it
 
-test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some, ARGS='-n auto --dist loadgroup' on all cores)
+test: $(VENV)/.installed $(VENV)/.test-tools servers ## run the tests (TESTS=tests/mllp ARGS='-k framing' for some, ARGS='-n auto --dist loadfile' on all cores)
 	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/pytest $(TESTS) $(ARGS)
 
 chaos: $(VENV)/.installed $(VENV)/.test-tools ## kill, pause, cut and fill for MINUTES=30 (SEED=7 repeats, FEED=file.hl7[.xz] adds real messages)

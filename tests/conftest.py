@@ -28,30 +28,14 @@ for name in [name for name in os.environ if name.startswith("HL7BRIDGE_")]:
     if name not in ("HL7BRIDGE_CORPUS", "HL7BRIDGE_SERVERS"):
         del os.environ[name]  # the tester's own configuration must not leak in
 
-# what several processes (pytest-xdist) must not start twice: these tests stay in one, the longest first
-TOGETHER = {
-    "fhir_server": "fhir-server",
-    "fresh_fhir_server": "fhir-server",
-    "validator": "validator",
-    "validator_r5": "validator",
-}
-
 READY_WITHIN = 180.0  # seconds; the FHIR server needs 12-20 s, much longer on a loaded machine
 ANSWER_WITHIN = 300.0  # seconds for the validator's first file: 15 alone, minutes on a loaded machine
 STOP_WITHIN = 30.0
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those who share a real server run in one process; every other file as a whole. The long ones begin first."""
-    files = {item.path: "" for item in items}
-    for item in items:
-        for name, group in TOGETHER.items():
-            if name in getattr(item, "fixturenames", ()):
-                files[item.path] = group
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(files[item.path] or str(item.path.relative_to(ROOT))))
-    longest = ("servers", "chaos", "fuzz", "guide")
+    """The long ones begin first, so that several processes (pytest-xdist) end at about the same time."""
+    longest = ("servers", "chaos", "guide", "faults", "fuzz")
     items.sort(
         key=lambda item: next((i for i, room in enumerate(longest) if item.path.parent.name == room), len(longest))
     )
