@@ -186,6 +186,7 @@ def test_reload_under_traffic_loses_no_message_and_mixes_no_versions(
         ("rollback", "two"),
     ]
     assert [action for action, _ in audit(daemon)] == [
+        "change configuration",
         "activate mappings",
         "refuse mappings",
         "refuse mappings",
