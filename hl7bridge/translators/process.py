@@ -44,9 +44,12 @@ def main(lifeline: int) -> None:
 def serve(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answers every question, in order."""
     tables: TableSets | None = None
-    while head := questions.read(LENGTH.size):
+    while len(head := questions.read(LENGTH.size)) == LENGTH.size:
         (length,) = LENGTH.unpack(head)
-        said = pickle.loads(questions.read(length))  # by the daemon, over a pipe of its own
+        body = questions.read(length)
+        if len(body) < length:
+            return  # the daemon ended in the middle of a word
+        said = pickle.loads(body)  # by the daemon, over a pipe of its own
         if isinstance(said, Load):
             tables = said.tables
             answers.write(framed(Loaded(said.number)))

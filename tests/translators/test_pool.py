@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from hl7bridge.mapping.mappings import load_mappings
 from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translation import translate
 from hl7bridge.translators import Pool, count, pool
+from hl7bridge.translators.process import serve
+from hl7bridge.translators.wire import Work, framed
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 WITHIN = 60.0  # seconds for what takes one or two on a quiet machine
@@ -195,6 +198,13 @@ async def main():
     await asyncio.sleep(600)
 asyncio.run(main())
 """
+
+
+@pytest.mark.parametrize("kept", [0, 3, 8, 20])
+def test_a_word_that_is_cut_off_ends_the_process_quietly(kept: int) -> None:
+    answers = io.BytesIO()
+    serve(io.BytesIO(framed(Work(b"MSH|^~\\&|", "default"))[:kept]), answers)
+    assert answers.getvalue() == b""
 
 
 def test_no_process_outlives_a_killed_daemon() -> None:
