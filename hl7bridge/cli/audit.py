@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hl7bridge.cli.durations import Duration
-from hl7bridge.cli.messages import run_with_journal
+from hl7bridge.cli.prove import COPY, anchored, reading
 from hl7bridge.cli.terminal import moment, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED
-from hl7bridge.journal.audit import AuditEntry, Verdict
-from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.journal import audit as auditing
+from hl7bridge.journal.audit import AuditEntry
 
 PAGE = 1000
-_ANCHOR = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
-_JOURNAL = click.option(
-    "--journal",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A copy of the journal's folder, in place of the configured one.",
-)
 _SINCE = click.option("--since", type=Duration(), metavar="SPAN", help="Only the entries of the last 7d, 12h …")
 
 
@@ -46,7 +36,7 @@ def audit() -> None:
 @audit.command("list")
 @_SINCE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_JOURNAL
+@COPY
 @click.pass_obj
 def list_(config: Config, since: float | None, as_json: bool, folder: Path | None) -> None:
     """List the entries, oldest first.
@@ -71,7 +61,7 @@ def list_(config: Config, since: float | None, as_json: bool, folder: Path | Non
 @audit.command()
 @click.option("--anchor", metavar="NUMBER:HASH", help="An entry as you kept it elsewhere: the chain must hold it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@_JOURNAL
+@COPY
 @click.pass_obj
 def verify(config: Config, anchor: str | None, as_json: bool, folder: Path | None) -> None:
     """Hold the entries against each other and against the receipts: finds what was changed, taken out or cut off.
@@ -86,17 +76,9 @@ def verify(config: Config, anchor: str | None, as_json: bool, folder: Path | Non
 
     Exit codes: 0 whole, 1 not whole, 4 the journal cannot be read.
     """
-    wanted = None
-    if anchor is not None:
-        match = _ANCHOR.fullmatch(anchor)
-        if match is None:
-            raise click.UsageError("--anchor is NUMBER:HASH, as `audit verify` prints it")
-        wanted = int(match[1]), bytes.fromhex(match[2])
-
-    async def work(journal: SqliteJournal) -> Verdict:
-        return await journal.verify_audit(wanted)
-
-    verdict: Verdict = run_with_journal(_at(config, folder), work)
+    wanted = anchored(anchor, "`audit verify` prints it")
+    with reading(config, folder) as (connection, _):
+        verdict = auditing.verify(connection, (wanted[0], bytes.fromhex(wanted[1])) if wanted else None)
     end = f"{verdict.last[0]}:{verdict.last[1].hex()}" if verdict.entries else ""
     if as_json:
         told = {"whole": verdict.whole, "entries": verdict.entries, "anchor": end, "findings": list(verdict.findings)}
@@ -111,7 +93,7 @@ def verify(config: Config, anchor: str | None, as_json: bool, folder: Path | Non
 
 @audit.command()
 @_SINCE
-@_JOURNAL
+@COPY
 @click.pass_obj
 def export(config: Config, since: float | None, folder: Path | None) -> None:
     """Print the entries as FHIR AuditEvent resources, one a line (NDJSON), for an audit repository.
@@ -129,29 +111,15 @@ def export(config: Config, since: float | None, folder: Path | None) -> None:
         click.echo(json.dumps(event))
 
 
-def _at(config: Config, folder: Path | None) -> Config:
-    if folder is None:
-        return config
-    return config.model_copy(update={"journal": config.journal.model_copy(update={"path": str(folder)})})
-
-
 def _entries(config: Config, folder: Path | None, since: float | None) -> list[AuditEntry]:
     after = time.time() - since if since is not None else 0.0
-
-    async def work(journal: SqliteJournal) -> list[AuditEntry]:
-        async with aclosing(_all(journal)) as entries:
-            return [entry async for entry in entries if entry.at >= after]
-
-    found: list[AuditEntry] = run_with_journal(_at(config, folder), work)
-    return found
-
-
-async def _all(journal: SqliteJournal) -> AsyncGenerator[AuditEntry, None]:
+    found: list[AuditEntry] = []
     last = 0
-    while page := await journal.audited(last, PAGE):
-        for entry in page:
-            yield entry
-        last = page[-1].number
+    with reading(config, folder) as (connection, _):
+        while page := auditing.read(connection, last, PAGE):
+            found += [entry for entry in page if entry.at >= after]
+            last = page[-1].number
+    return found
 
 
 def _as_json(entry: AuditEntry) -> dict[str, Any]:

@@ -6,18 +6,16 @@ Nothing of a message is shown: findings name messages by id and say what does no
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
 import click
 
-from hl7bridge.cli.prove import reading
+from hl7bridge.cli.prove import COPY, anchored, reading
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED
 from hl7bridge.journal import verify
 
-_ANCHOR = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
 SHOWN = 20
 
 
@@ -27,8 +25,7 @@ def journal() -> None:
 
 
 @journal.command("verify")
-@click.option("--journal", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="A copy of the journal's folder, in place of the configured one.")  # fmt: skip
+@COPY
 @click.option("--anchor", metavar="NUMBER:HASH", help="A seal as the daemon's log has it: the chain must hold it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
@@ -46,12 +43,7 @@ def verify_(config: Config, folder: Path | None, anchor: str | None, as_json: bo
 
     Exit codes: 0 verified, 1 not verified, 4 the journal cannot be read.
     """
-    wanted: tuple[int, str] | None = None
-    if anchor is not None:
-        match = _ANCHOR.fullmatch(anchor)
-        if match is None:
-            raise click.UsageError("--anchor is NUMBER:HASH, as the log has it")
-        wanted = (int(match[1]), match[2])
+    wanted = anchored(anchor, "the log has it")
     with (
         reading(config, folder) as (connection, guard),
         click.progressbar(length=1, label="Verifying" if sys.stderr.isatty() else None, file=sys.stderr) as bar,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from functools import partial
@@ -27,7 +28,10 @@ from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.journal.verify import Event, Proof
 from hl7bridge.sealing import open_keyring
 
+COPY = click.option("--journal", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+                    help="A copy of the journal's folder, in place of the configured one.")  # fmt: skip
 MOST = 50  # messages with the same control id that are told
+_ANCHOR = re.compile(r"(\d{1,18}):([0-9a-f]{64})")
 _GUARDED = ("etag", "location", "written")
 _ANSWERS = {True: "written to the socket", False: "not written: the sender was gone", None: "not recorded"}
 
@@ -45,10 +49,19 @@ def reading(config: Config, folder: Path | None) -> Iterator[tuple[sqlite3.Conne
             raise JournalError(f"{file} cannot be read ({error}). {files.ADVICE}") from None
 
 
+def anchored(text: str | None, where: str) -> tuple[int, str] | None:
+    """A NUMBER:HASH that was kept elsewhere. UsageError: it is none; `where` says who prints them."""
+    if text is None:
+        return None
+    match = _ANCHOR.fullmatch(text)
+    if match is None:
+        raise click.UsageError(f"--anchor is NUMBER:HASH, as {where}")
+    return int(match[1]), match[2]
+
+
 @click.command()
 @click.argument("message", metavar="CONTROL-ID|ID")
-@click.option("--journal", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="A copy of the journal's folder, in place of the configured one.")  # fmt: skip
+@COPY
 @click.option("--locations", is_flag=True, help="Show what the server named its resources as well. Audited.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a message.")
 @click.pass_obj

@@ -86,12 +86,7 @@ class Tally:
         self.failures.append(Failure(item.name, 0, item.why))
 
     def answered(self, item: Input, reply: Reply) -> None:
-        code = reply.ack_code.decode("ascii", "replace")
-        code = code if code in CODES else "unknown code"
-        self.codes[code] += 1
-        if not reply.accepted:
-            condition = error_condition(reply.raw)
-            self.failures.append(Failure(item.name, item.number, code, condition, CONDITIONS.get(condition, "")))
+        self._count(self.codes, item, reply)
 
     def unanswered(self, item: Input, error: Exception) -> None:
         what = "no answer"
@@ -106,9 +101,12 @@ class Tally:
 
     def answered_later(self, item: Input, reply: Reply) -> None:
         """The application ACK of a message that was accepted before."""
+        self._count(self.later, item, reply)
+
+    def _count(self, codes: Counter[str], item: Input, reply: Reply) -> None:
         code = reply.ack_code.decode("ascii", "replace")
         code = code if code in CODES else "unknown code"
-        self.later[code] += 1
+        codes[code] += 1
         if not reply.accepted:
             condition = error_condition(reply.raw)
             self.failures.append(Failure(item.name, item.number, code, condition, CONDITIONS.get(condition, "")))

@@ -196,10 +196,6 @@ class SqliteJournal:
         """The outcome of a task in a transaction, which stands when this returns."""
         return await self._writer.submit(task)
 
-    async def verify_audit(self, anchor: tuple[int, bytes] | None = None) -> auditing.Verdict:
-        """Whether the audit is whole; see audit.verify."""
-        return await self._readers.run(partial(auditing.verify, anchor=anchor))
-
     async def rotate(self, after: int) -> rotation.Batch:
         """Seals the next messages behind the seq `after` with the active key: one short transaction."""
         batch: rotation.Batch = await self._writer.submit(partial(rotation.reseal, after=after))
