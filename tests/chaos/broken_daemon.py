@@ -83,7 +83,7 @@ def creates_without_condition() -> None:
 
 
 def never_the_same_bundle() -> None:
-    """effects_are_exactly_once: another try sends other bytes."""
+    """a_bundle_is_always_the_same: another try sends other bytes."""
     _bundles(lambda bundle: bundle.replace(b'"female"', b'"female"' + b" " * (os.urandom(1)[0] % 50)))
 
 
@@ -130,6 +130,59 @@ def dead_without_letters() -> None:
     DeadLetters.write = lambda self, *args, **more: None  # type: ignore[assignment, method-assign]
 
 
+def application_acks_unsent() -> None:
+    """an_application_ack_is_exactly_one: now and then one is called sent and was not."""
+    from hl7bridge.replies.channel import Channel
+
+    right = Channel._one
+    count = itertools.count(1)
+
+    async def one(self: Any, row: Any) -> None:
+        if next(count) % 7 == 0:
+            await self._settle(row, "sent", "answered CA")
+        else:
+            await right(self, row)
+
+    Channel._one = one  # type: ignore[method-assign]
+
+
+def application_acks_anew() -> None:
+    """an_application_ack_is_exactly_one: another try has another MSH-10."""
+    import dataclasses
+
+    from hl7bridge.replies.channel import Channel
+
+    right = Channel._one
+
+    async def one(self: Any, row: Any) -> None:
+        raw = row.raw.replace(row.control_id.encode(), os.urandom(8).hex().encode())
+        await right(self, dataclasses.replace(row, raw=raw))
+
+    Channel._one = one  # type: ignore[method-assign]
+
+
+def application_acks_always_positive() -> None:
+    """an_application_ack_is_exactly_one: a dead letter is acknowledged as delivered."""
+    from hl7bridge.replies import judgement
+
+    judgement._reason = lambda code, after: None
+
+
+def application_acks_to_another() -> None:
+    """an_application_ack_is_exactly_one: MSA-2 is a part of MSH-10."""
+    import dataclasses
+
+    from hl7bridge.replies import replies
+
+    right = replies.built
+
+    def built(*args: Any) -> Any:
+        made = right(*args)
+        return made and dataclasses.replace(made, raw=made.raw.replace(b"MSA|AA|S", b"MSA|AA|"))
+
+    replies.built = built
+
+
 def a_name_in_the_log() -> None:
     """nothing_leaks: the log quotes a patient."""
     sys.stderr.write(f"an exception: {SENTINEL}\n")
@@ -147,6 +200,10 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         an_answer_too_many,
         another_control_id,
         dead_without_letters,
+        application_acks_unsent,
+        application_acks_anew,
+        application_acks_always_positive,
+        application_acks_to_another,
         a_name_in_the_log,
     )
 }

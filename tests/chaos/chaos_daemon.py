@@ -23,10 +23,13 @@ ENDS_WITHIN = 60.0
 
 
 class ChaosDaemon:
-    """The daemon over `folder` (configuration, log) and `state` (journal, dead letters: the file system that fills)."""
+    """The daemon over `folder` (configuration, log) and `state` (journal, dead letters: the file system that fills).
+
+    `ports`: of its listener, of its health; `peers`: the endpoint's address, and the port that takes application ACKs.
+    """
 
     def __init__(
-        self, folder: Path, state: Path, ports: tuple[int, int], base_url: str, seed: str, broken: str = ""
+        self, folder: Path, state: Path, ports: tuple[int, int], peers: tuple[str, int], seed: str, broken: str = ""
     ) -> None:
         self._choose = random.Random(f"{seed} workers")
         self.port, self.http_port = ports
@@ -35,10 +38,17 @@ class ChaosDaemon:
         self.config = folder / "hl7bridge.yaml"
         self.log = folder / "daemon.log"
         settings: dict[str, Any] = {
-            "listeners": [{"host": "127.0.0.1", "port": self.port, "timezone": "Europe/Vienna"}],
+            "listeners": [
+                {
+                    "host": "127.0.0.1",
+                    "port": self.port,
+                    "timezone": "Europe/Vienna",
+                    "application_acks": {"host": "127.0.0.1", "port": peers[1], "timeout": 2},
+                }
+            ],
             "journal": {"path": str(state / "journal"), "min_free_bytes": 0},
             "dead_letters": {"path": str(state / "dlq")},
-            "fhir": {"base_url": base_url, "timeout": 2, "concurrency": 4},
+            "fhir": {"base_url": peers[0], "timeout": 2, "concurrency": 4},
             "retry": {"first": 0.1, "cap": 1, "circuit_probe": 0.3},
             "observe": {"host": "127.0.0.1", "port": self.http_port, "log_format": "json", "log_level": "debug"},
             "drain_timeout": 4,

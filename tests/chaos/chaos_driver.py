@@ -27,7 +27,9 @@ from pathlib import Path
 from chaos_daemon import ChaosDaemon
 from chaos_endpoint import MANNERS, MOODS, ScriptedEndpoint
 from chaos_feed import Message, real, synthetic
-from chaos_judge import Evidence, judge
+from chaos_judge import Evidence, judge, owed
+from chaos_receiver import MANNERS as RECEIVED
+from chaos_receiver import Receiver
 from chaos_senders import Sender
 
 SENDERS = 4
@@ -129,6 +131,7 @@ class Run:
         self.setting = setting
         self.disk = SmallDisk(setting.folder / "state")
         self.endpoint = ScriptedEndpoint(setting.seed)
+        self.receiver = Receiver(setting.seed)
         self.events: Counter[str] = Counter()
         self.began = time.monotonic()
         self.senders: list[Sender] = []
@@ -138,9 +141,15 @@ class Run:
     async def carry_out(self) -> Result:
         setting = self.setting
         await self.endpoint.start()
+        await self.receiver.start()
         where = setting.folder / "state"
         self.daemon = ChaosDaemon(
-            setting.folder, where, setting.ports, self.endpoint.base_url, setting.seed, setting.broken
+            setting.folder,
+            where,
+            setting.ports,
+            (self.endpoint.base_url, self.receiver.port),
+            setting.seed,
+            setting.broken,
         )
         self.senders = self._senders()
         try:
@@ -153,13 +162,16 @@ class Run:
                 self.daemon.signal(signal.SIGCONT)
                 await self.daemon.end(signal.SIGTERM)
             await self.endpoint.stop()
+            await self.receiver.stop()
             self.disk.close()
         evidence.log = await asyncio.to_thread(self.daemon.log.read_text, errors="replace")
         return Result(judge(evidence), self._figures(evidence), self.events)
 
     def _senders(self) -> list[Sender]:
         seed, port = self.setting.seed, self.setting.ports[0]
-        feeds: list[tuple[str, Iterator[Message]]] = [(f"S{n}", synthetic(f"S{n}", seed)) for n in range(SENDERS)]
+        feeds: list[tuple[str, Iterator[Message]]] = [
+            (f"S{n}", synthetic(f"S{n}", seed, enhanced=n % 3 == 0)) for n in range(SENDERS)
+        ]
         if self.setting.feed is not None:
             shares = real(self.setting.feed, 2, REAL_MESSAGES)
             feeds += [(f"R{n}", iter(share)) for n, share in enumerate(shares)]
@@ -200,6 +212,8 @@ class Run:
             self.daemon.hard = False
             await asyncio.gather(*tasks)
             await self.endpoint.be("ok")
+            self.receiver.calm = True
+            await self.receiver.start()
 
     async def _happen(self, event: str, seconds: float) -> None:
         daemon = self.daemon
@@ -233,6 +247,7 @@ class Run:
         self.disk.fill()
         await asyncio.sleep(seconds)
         if self.events[DISK_EVENT] % 2 == 0:
+            self.events["kill while the disk is full"] += 1
             await self.daemon.end(signal.SIGKILL)
             self.disk.fill()
             starting = asyncio.create_task(self.daemon.start())
@@ -259,6 +274,7 @@ class Run:
     async def _flap(self, stop: asyncio.Event) -> None:
         for mood, seconds in moods(self.setting.seed):
             await self.endpoint.be(mood)
+            await (self.receiver.stop() if mood == "refuse" else self.receiver.start())
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), seconds)
             if stop.is_set():
@@ -290,22 +306,40 @@ class Run:
         while time.monotonic() < until:
             waiting = len(await self.daemon.messages("--state", "received", "--state", "waiting"))
             if not waiting:
+                break
+            if waiting < least:
+                least, until = waiting, time.monotonic() + SETTLES_WITHIN
+            await asyncio.sleep(1)
+        await self._acknowledged()
+
+    async def _acknowledged(self) -> None:
+        """Until everybody who asked for an application ACK has it; what makes no progress is judged as it is then."""
+        expected = owed(Evidence(sent=self._sent(), journal=await self.daemon.messages())).keys()
+        least, until = sys.maxsize, time.monotonic() + SETTLES_WITHIN
+        while time.monotonic() < until:
+            waiting = len(expected - {one.answers for one in self.receiver.came if one.taken})
+            if not waiting:
                 return
             if waiting < least:
                 least, until = waiting, time.monotonic() + SETTLES_WITHIN
             await asyncio.sleep(1)
 
+    def _sent(self) -> list[Message]:
+        return [message for sender in self.senders for message in sender.sent]
+
     async def _evidence(self) -> Evidence:
         return Evidence(
-            sent=[message for sender in self.senders for message in sender.sent],
+            sent=self._sent(),
             positive={key: value for sender in self.senders for key, value in sender.positive.items()},
             wrong_answers=[wrong for sender in self.senders for wrong in sender.wrong],
             journal=await self.daemon.messages(),
             letters=self.daemon.letters(),
             deliveries=self.endpoint.deliveries,
+            bundles=self.endpoint.bundles,
+            application_acks=self.receiver.came,
             writers=self.endpoint.writers,
             plain_posts=self.endpoint.plain_posts,
-            broken=self.endpoint.broken,
+            broken=[*self.endpoint.broken, *self.receiver.broken],
             ended_by_itself=self.daemon.ended_by_itself,
         )
 
@@ -318,7 +352,8 @@ class Run:
         return {
             "seed": self.setting.seed,
             "seconds of chaos": round(self.setting.seconds),
-            "SIGKILLs": self.events["kill"],
+            "SIGKILLs": self.events["kill"] + self.events["kill while the disk is full"],
+            "SIGSTOPs": self.events["pause"],
             "starts": self.daemon.starts,
             "messages sent": len(evidence.sent),
             "answers read": counts["answers"],
@@ -330,11 +365,15 @@ class Run:
             "dead letters": states["dead"],
             "requests to the endpoint": self.endpoint.requests,
             "applied more than once, same effect": sum(times > 1 for times in applied.values()),
+            "sent to the endpoint more than once": sum(self.endpoint.asked[key] > 1 for key in self.endpoint.bundles),
+            "application ACKs owed": len(owed(evidence)),
+            "application ACKs read": len(evidence.application_acks),
             "resources at the endpoint": len(evidence.writers),
             "wire": ", ".join(
                 f"{name} {counts[name]}" for name in ("cut", "cut_reset", "reset", "halfclose", "twin", "again")
             ),
             "answers of the endpoint": ", ".join(f"{name} {self.endpoint.manners[name]}" for name in MANNERS),
+            "answers of the receiver": ", ".join(f"{name} {self.receiver.manners[name]}" for name in RECEIVED),
             "file system": "filled" if self.disk.mounted else "not filled: no right to mount one",
         }
 

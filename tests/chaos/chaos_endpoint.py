@@ -68,6 +68,8 @@ class ScriptedEndpoint:
     def __init__(self, seed: str) -> None:
         self.mood = "ok"
         self.deliveries: list[Delivery] = []
+        self.bundles: dict[str, set[bytes]] = defaultdict(set)  # every whole request of a message, applied or not
+        self.asked: Counter[str] = Counter()
         self.writers: dict[str, list[str]] = defaultdict(list)  # resource -> the messages that changed it, in order
         self.plain_posts: list[str] = []  # requests that would create again each time they come
         self.broken: list[str] = []  # transactions that could not be applied, and why
@@ -126,6 +128,9 @@ class ScriptedEndpoint:
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.requests += 1
+        request_id = headers.get("x-request-id", "")
+        self.asked[request_id] += 1
+        self.bundles[request_id].add(hashlib.sha256(body).digest())
         manner = self.mood
         if manner == "mixed":
             manner = self._choose.choices(list(MANNERS), list(MANNERS.values()))[0]
@@ -136,7 +141,7 @@ class ScriptedEndpoint:
         if not (manner in ("ok", "slow") or manner.endswith("_after")):
             await self._say(writer, *_refusal(manner))
             return True
-        status, answer = self._transaction(headers.get("x-request-id", ""), body)
+        status, answer = self._transaction(request_id, body)
         if manner == "hang_after":
             await asyncio.sleep(HANGS)
             return False

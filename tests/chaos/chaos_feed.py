@@ -5,6 +5,7 @@ What holds:
   must become of it: `delivered`, `dead`, or `either` where a real feed decides.
 - Whatever shares a lane belongs to one sender, so that "the order per patient" has one meaning.
 - Every synthetic name carries SENTINEL, so that the daemon's log can be searched for it.
+- Every third sender speaks enhanced mode and asks for an application ACK, for one in some cases only, or for none.
 - Control ids are of the odd kind too: blanks, an escape, letters outside ASCII, 180 characters.
 """
 
@@ -22,20 +23,22 @@ SENTINEL = "ZQXCHAOSXQZ"
 POISON = "Poison"  # a family name that the scripted endpoint always refuses
 PATIENTS = 12  # of one sender at a time; a merge ends one and begins another
 Fate = Literal["delivered", "dead", "either"]
+ENHANCED = {"AL": 6, "ER": 1, "SU": 1, "NE": 1}  # MSH-16, and how often
 _ODD_IDS = ("{} with blanks", "{}\\T\\", "{}é漢", "{}" + "x" * 180)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message on its way: `control_id` as text, `lanes` as clear identifiers."""
+    """One message on its way: `control_id` as text, `lanes` as clear identifiers, `application`: MSH-16."""
 
     control_id: str
     raw: bytes
     lanes: frozenset[str]
     fate: Fate
+    application: str = ""
 
 
-def synthetic(name: str, seed: str) -> Iterator[Message]:
+def synthetic(name: str, seed: str, enhanced: bool = False) -> Iterator[Message]:
     """The endless feed of one sender."""
     choose = random.Random(f"{seed} feed {name}")
     patients = [f"{name}-{n}" for n in range(PATIENTS)]
@@ -84,11 +87,14 @@ def synthetic(name: str, seed: str) -> Iterator[Message]:
                 f"|D1^{SENTINEL}^Doctor||||||||||||V{patient}^^^T&1.2.3.4&ISO^VN"
             )
         kind_of = "ORU" if event == "R01" else "ADT"
+        application = choose.choices(list(ENHANCED), list(ENHANCED.values()))[0] if enhanced else ""
+        modes = f"{'AL' if enhanced else ''}|{application}"
         head = (
-            f"MSH|^~\\&|CHAOS|{name}|||20240305143012+0100||{kind_of}^{event}|{control_id}|P|2.5.1||||||UNICODE UTF-8"
+            f"MSH|^~\\&|CHAOS|{name}|||20240305143012+0100||{kind_of}^{event}|{control_id}|P|2.5.1|||{modes}"
+            "||UNICODE UTF-8"
         )
         evn = [] if event == "R01" else [f"EVN|{event}|20240305143012+0100"]
-        yield Message(control_id, "\r".join([head, *evn, *body, ""]).encode(), frozenset(lanes), fate)
+        yield Message(control_id, "\r".join([head, *evn, *body, ""]).encode(), frozenset(lanes), fate, application)
 
 
 def _cx(identifier: str) -> str:
@@ -110,7 +116,7 @@ def real(path: Path, senders: int, limit: int) -> list[list[Message]]:
         control_id = raw.split(b"|", 10)[9].decode("utf-8", "replace")
         if control_id and control_id not in seen:
             seen.add(control_id)
-            messages.append(Message(control_id, raw, _lanes(raw), "either"))
+            messages.append(Message(control_id, raw, _lanes(raw), "either", _application(raw)))
     home: dict[str, str] = {}
 
     def root(lane: str) -> str:
@@ -127,6 +133,12 @@ def real(path: Path, senders: int, limit: int) -> list[list[Message]]:
         lane = root(min(message.lanes)) if message.lanes else message.control_id
         shares[random.Random(lane).randrange(senders)].append(message)
     return shares
+
+
+def _application(raw: bytes) -> str:
+    """MSH-16."""
+    fields = raw.partition(b"\r")[0].split(b"|")
+    return fields[15].decode("ascii", "replace") if len(fields) > 15 else ""
 
 
 def _lanes(raw: bytes) -> frozenset[str]:

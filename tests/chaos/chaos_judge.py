@@ -13,6 +13,7 @@ from typing import Any
 
 from chaos_endpoint import Delivery
 from chaos_feed import SENTINEL, Message
+from chaos_receiver import ApplicationAck
 
 
 @dataclass
@@ -25,9 +26,11 @@ class Evidence:
     journal: Sequence[Mapping[str, Any]] = ()
     letters: frozenset[str] = frozenset()  # ids of messages with a dead letter's directory
     deliveries: Sequence[Delivery] = ()
+    bundles: Mapping[str, set[bytes]] = field(default_factory=dict)  # message -> the different bytes that were sent
     writers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     plain_posts: Sequence[str] = ()
     broken: Sequence[str] = ()
+    application_acks: Sequence[ApplicationAck] = ()  # in the order in which they came
     log: str = ""
     ended_by_itself: int = 0
 
@@ -72,23 +75,24 @@ def a_resend_is_the_same_message(seen: Evidence) -> Iterator[str]:
 
 
 def effects_are_exactly_once(seen: Evidence) -> Iterator[str]:
-    """No message changed a resource twice, no create was repeatable, every repetition was the same bytes."""
+    """No message changed a resource twice, no create was repeatable, nothing took effect that is not kept."""
     for key, writers in seen.writers.items():
         for writer, times in Counter(writers).items():
             if times > 1:
                 yield f"{key.partition('?')[0]}: changed {times} times by message {writer}"
     for request_id in seen.plain_posts:
         yield f"message {request_id}: a create without a condition"
-    bytes_of: dict[str, set[bytes]] = defaultdict(set)
-    for delivery in seen.deliveries:
-        bytes_of[delivery.request_id].add(delivery.digest)
-    for request_id, digests in bytes_of.items():
-        if len(digests) > 1:
-            yield f"message {request_id}: {len(digests)} different bundles"
     ids = {entry["id"] for entry in seen.journal}
-    for request_id in bytes_of.keys() - ids:
+    for request_id in {delivery.request_id for delivery in seen.deliveries} - ids:
         yield f"message {request_id}: delivered and not in the journal"
     yield from seen.broken
+
+
+def a_bundle_is_always_the_same(seen: Evidence) -> Iterator[str]:
+    """However often a message is sent to the endpoint, over restarts and in whichever process it was made: one bundle."""
+    for request_id, digests in seen.bundles.items():
+        if len(digests) > 1:
+            yield f"message {request_id}: {len(digests)} different bundles"
 
 
 def order_is_kept(seen: Evidence) -> Iterator[str]:
@@ -114,6 +118,44 @@ def answers_are_right(seen: Evidence) -> Iterator[str]:
             yield f"{control_id}: {len(answers)} different positive answers"
 
 
+def owed(seen: Evidence) -> dict[str, str]:
+    """The application ACKs that have to come: control id -> AA, or AE for whatever is negative."""
+    asked = {message.control_id: message.application for message in seen.sent}
+    states = {entry["control_id"]: entry["state"] for entry in seen.journal}
+    wanted = {"delivered": ("AL", "SU"), "dead": ("AL", "ER")}
+    return {
+        control_id: "AA" if state == "delivered" else "AE"
+        for control_id, state in states.items()
+        if asked.get(control_id, "") in wanted.get(state, ())
+    }
+
+
+def an_application_ack_is_exactly_one(seen: Evidence) -> Iterator[str]:
+    """Who asked for one got one that says what became of the message, taken, the same bytes however often it came."""
+    came: dict[str, list[ApplicationAck]] = defaultdict(list)
+    for one in seen.application_acks:
+        came[one.answers].append(one)
+    expected = owed(seen)
+    for control_id in expected.keys() - came.keys():
+        yield f"{control_id}: its application ACK never came"
+    for control_id in came.keys() - expected.keys():
+        yield f"{control_id}: an application ACK that nobody asked for, or of another MSA-2"
+    for control_id, code in expected.items():
+        found = came[control_id]
+        if len({one.digest for one in found}) > 1:
+            yield f"{control_id}: different application ACKs"
+        if any((one.code == "AA") != (code == "AA") for one in found):
+            yield f"{control_id}: the application ACK says {found[0].code}, its fate says {code}"
+        if found and not any(one.taken for one in found):
+            yield f"{control_id}: its application ACK was never taken"
+    of: dict[str, set[str]] = defaultdict(set)
+    for one in seen.application_acks:
+        of[one.control_id].add(one.answers)
+    for control_id, answers in of.items():
+        if len(answers) > 1:
+            yield f"application ACK {control_id}: one MSH-10 for {len(answers)} messages"
+
+
 def nothing_leaks(seen: Evidence) -> Iterator[str]:
     """No value of a message stands in the daemon's log, whatever ended it."""
     if SENTINEL in seen.log:
@@ -130,8 +172,10 @@ INVARIANTS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     acknowledged_is_kept,
     a_resend_is_the_same_message,
     effects_are_exactly_once,
+    a_bundle_is_always_the_same,
     order_is_kept,
     answers_are_right,
+    an_application_ack_is_exactly_one,
     nothing_leaks,
     the_daemon_stands,
 )

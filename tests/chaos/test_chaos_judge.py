@@ -12,14 +12,15 @@ from chaos_driver import moods, plan
 from chaos_endpoint import Delivery
 from chaos_feed import POISON, SENTINEL, Message, real, synthetic
 from chaos_judge import INVARIANTS, Evidence, judge
+from chaos_receiver import ApplicationAck
 
 
 def clean() -> Evidence:
-    """Two patients, three messages, the last a dead letter; the second was sent twice."""
+    """Two patients, three messages, the last a dead letter; the second was sent twice, as its application ACK was."""
     sent = [
         Message("a1", b"", frozenset({"a"}), "delivered"),
-        Message("a2", b"", frozenset({"a"}), "delivered"),
-        Message("b1", b"", frozenset({"b"}), "dead"),
+        Message("a2", b"", frozenset({"a"}), "delivered", "AL"),
+        Message("b1", b"", frozenset({"b"}), "dead", "ER"),
     ]
     states = {"a1": "delivered", "a2": "delivered", "b1": "dead"}
     return Evidence(
@@ -28,6 +29,12 @@ def clean() -> Evidence:
         journal=[{"id": f"id-{c}", "control_id": c, "state": state, "reason": ""} for c, state in states.items()],
         letters=frozenset({"id-b1"}),
         deliveries=[Delivery("id-a1", b"1"), Delivery("id-a2", b"2"), Delivery("id-a2", b"2")],
+        bundles={"id-a1": {b"1"}, "id-a2": {b"2"}},
+        application_acks=[
+            ApplicationAck("a2", "AA", "k1", b"1", False),
+            ApplicationAck("a2", "AA", "k1", b"1", True),
+            ApplicationAck("b1", "AE", "k2", b"2", True),
+        ],
         writers={"Patient?identifier=a": ["id-a1", "id-a2"]},
     )
 
@@ -77,7 +84,31 @@ def a_plain_create(seen: Evidence) -> None:
 
 
 def other_bytes(seen: Evidence) -> None:
-    seen.deliveries = [*seen.deliveries, Delivery("id-a2", b"3")]
+    seen.bundles = {**seen.bundles, "id-a2": {b"2", b"3"}}
+
+
+def no_application_ack(seen: Evidence) -> None:
+    seen.application_acks = seen.application_acks[:2]
+
+
+def an_application_ack_never_taken(seen: Evidence) -> None:
+    seen.application_acks = [seen.application_acks[0], seen.application_acks[2]]
+
+
+def two_application_acks(seen: Evidence) -> None:
+    seen.application_acks = [*seen.application_acks, ApplicationAck("a2", "AA", "k3", b"3", True)]
+
+
+def an_application_ack_unasked(seen: Evidence) -> None:
+    seen.application_acks = [*seen.application_acks, ApplicationAck("a1", "AA", "k3", b"3", True)]
+
+
+def an_application_ack_of_another_fate(seen: Evidence) -> None:
+    seen.application_acks = [*seen.application_acks[:2], ApplicationAck("b1", "AA", "k2", b"2", True)]
+
+
+def one_msh_10_for_two(seen: Evidence) -> None:
+    seen.application_acks = [*seen.application_acks[:2], ApplicationAck("b1", "AE", "k1", b"2", True)]
 
 
 def delivered_from_nowhere(seen: Evidence) -> None:
@@ -118,9 +149,18 @@ BREACHES: dict[str, tuple[Callable[[Evidence], None], ...]] = {
         no_directory,
     ),
     "a_resend_is_the_same_message": (twice_in_the_journal, never_sent),
-    "effects_are_exactly_once": (an_effect_twice, a_plain_create, other_bytes, delivered_from_nowhere),
+    "effects_are_exactly_once": (an_effect_twice, a_plain_create, delivered_from_nowhere),
+    "a_bundle_is_always_the_same": (other_bytes,),
     "order_is_kept": (overtaken, repeated_too_late),
     "answers_are_right": (a_wrong_answer, two_answers),
+    "an_application_ack_is_exactly_one": (
+        no_application_ack,
+        an_application_ack_never_taken,
+        two_application_acks,
+        an_application_ack_unasked,
+        an_application_ack_of_another_fate,
+        one_msh_10_for_two,
+    ),
     "nothing_leaks": (a_name_in_the_log,),
     "the_daemon_stands": (an_end_of_its_own,),
 }
@@ -158,6 +198,9 @@ def test_the_feed_holds_what_a_run_needs() -> None:
     assert sum(message.fate == "dead" for message in messages) > 40
     assert any(len(message.control_id) > 180 for message in messages)
     assert any(not message.control_id.isascii() for message in messages)
+    asking = list(islice(synthetic("S", "1", enhanced=True), 300))
+    assert {message.application for message in asking} == {"AL", "ER", "SU", "NE"}
+    assert all(f"|AL|{message.application}||".encode() in message.raw for message in asking)
 
 
 def test_a_real_feed_is_shared_out_by_patient_and_keeps_its_order(tmp_path: Path) -> None:
