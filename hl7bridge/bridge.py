@@ -248,7 +248,7 @@ class Bridge:
     def _start_replies(self, journal: SqliteJournal, translating: Translating) -> None:
         """Application ACKs that are exchanges of their own; what is owed from before is told even without a channel."""
         watch = RepliesWatch(self.metrics, self._log)
-        replies = Replies(journal, self.config, translating.why_not_of, control_ids(), watch)
+        replies = Replies(journal, self.config, translating.why_not_of, control_ids(), watch, self._endpoint_watch)
         self.condition.replies = replies.rows
         self._begin("application-acks", replies.run())
         for name, keys in channels_of(self.config).items():

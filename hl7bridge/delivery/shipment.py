@@ -47,5 +47,6 @@ class EndpointObserver:
         """The token endpoint gave none."""
 
     def certificates(self, key: str, endings: Sequence[Ending], unfit: str | None) -> None:
-        """TLS files (`key`: fhir.tls or fhir.smart.tls) are in use and end then; `unfit`: None at the start, "" where
-        they were taken after a change, else why the changed ones were not, and those from before stay."""
+        """TLS files are in use and end then. `key`: fhir.tls, fhir.smart.tls, or listeners.NAME.application_acks.tls;
+        `unfit`: None at the start, "" where they were taken after a change, else why the changed ones were not, and
+        those from before stay."""

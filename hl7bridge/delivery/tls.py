@@ -1,4 +1,4 @@
-"""TLS toward an endpoint: always verified, and read again when its files change.
+"""TLS toward a server (the endpoint, who takes application ACKs): always verified, read again when its files change.
 
 What holds and why:
 

@@ -155,7 +155,7 @@ class IntakeWatch(IntakeObserver):
 
 
 class EndpointWatch(EndpointObserver):
-    """Watches tokens and certificates toward the FHIR endpoint."""
+    """Watches tokens toward the FHIR endpoint; certificates toward it, and toward receivers of application ACKs."""
 
     def __init__(self, metrics: Metrics, log: Log) -> None:
         self._metrics, self._log = metrics, log
@@ -180,13 +180,15 @@ class EndpointWatch(EndpointObserver):
         if unfit:
             self.unfit[key] = unfit
             self._metrics.rotations(key, "refused").inc()
-            self._log.error("TLS files of the endpoint are unfit; those from before stay in use", detail=unfit)
+            self._log.error(
+                "TLS files toward a server are unfit; those from before stay in use", check=key, detail=unfit
+            )
             return
         self.endings[key] = tuple(endings)
         self.unfit.pop(key, None)
         if unfit is not None:
             self._metrics.rotations(key, "done").inc()
-            self._log.info("TLS files of the endpoint were read again", check=key)
+            self._log.info("TLS files toward a server were read again", check=key)
         now = time.time()
         for ending in endings:
             if ending.at - now < SOON:

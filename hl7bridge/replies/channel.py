@@ -5,6 +5,8 @@ What holds and why:
   its receiver can tell the second from a new one.
 - One that is answered with an error waits and lets the next go first; a receiver that is away opens the circuit and
   nobody pays for that but time.
+- TLS files that change on disk are taken into use with the next acknowledgement, over a new connection; unfit ones are
+  told, and those from before stay in use.
 - Given up is what was tried for `give_up_after` seconds, or was refused for good. That is told: nothing ends silently.
 """
 
@@ -19,11 +21,12 @@ from typing import TYPE_CHECKING
 
 from hl7bridge.config import ApplicationAcks, Retry
 from hl7bridge.delivery.retry import Circuit, CircuitState, Schedule
-from hl7bridge.errors import JournalError
+from hl7bridge.delivery.shipment import EndpointObserver
+from hl7bridge.delivery.tls import Contexts
+from hl7bridge.errors import ConfigError, JournalError, UnavailableError
 from hl7bridge.journal.acknowledgements import Acknowledgement, Acknowledgements
 from hl7bridge.mllp.client import MllpClient, NoAnswer, NotSent
 from hl7bridge.replies.judgement import Verdict, judged
-from hl7bridge.tls.contexts import client_context
 
 if TYPE_CHECKING:
     from hl7bridge.replies.replies import Observer
@@ -32,7 +35,10 @@ LOOK = 1.0  # seconds between looks for what is due
 
 
 class Channel:
-    """Sends what is due on the channel `name` until cancelled. Raises ConfigError for unusable TLS files."""
+    """Sends what is due on the channel `name` until cancelled. `tls_observer` is told of its TLS files.
+
+    Raises ConfigError for TLS files that are unusable to begin with.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Channel:
         rows: Acknowledgements,
         observer: Observer,
         *,
+        tls_observer: EndpointObserver | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -53,8 +60,9 @@ class Channel:
         self._chance = chance
         self._schedule = Schedule(retry.first, retry.cap)
         self.circuit = Circuit(retry.circuit_after, retry.circuit_probe, retry.cap, self._circuit_changed)
-        tls = client_context(keys.tls) if keys.tls else None
-        self._client = MllpClient(keys.host, keys.port, tls, timeout=keys.timeout)
+        self._contexts = _contexts(name, keys, tls_observer) if keys.tls else None
+        self._tls = self._contexts.current() if self._contexts else None
+        self._client = self._made()
         self._stir = asyncio.Event()
 
     def wake(self) -> None:
@@ -93,7 +101,19 @@ class Channel:
             return False
         return bool(rows)
 
+    def _made(self) -> MllpClient:
+        return MllpClient(self._keys.host, self._keys.port, self._tls, timeout=self._keys.timeout)
+
+    async def _with_present_files(self) -> None:
+        """Between two acknowledgements nothing is under way: a connection that was made with other files can end."""
+        now = self._contexts.current() if self._contexts else None
+        if now is not self._tls:
+            self._tls = now
+            await self._client.close()
+            self._client = self._made()
+
     async def _one(self, row: Acknowledgement) -> None:
+        await self._with_present_files()
         if self._keys.accept_ack == "NE":
             await self._client.post(row.raw)
             await self._settle(row, "sent", "not answered by agreement (MSH-15 NE)")
@@ -128,6 +148,13 @@ class Channel:
 
     def _circuit_changed(self, state: CircuitState, why: str) -> None:
         self._observer.circuit(self.name, state.value, why)
+
+
+def _contexts(name: str, keys: ApplicationAcks, observer: EndpointObserver | None) -> Contexts:
+    try:
+        return Contexts(keys.tls, f"listeners.{name}.application_acks.tls", observer)
+    except UnavailableError as error:
+        raise ConfigError([str(error)]) from None
 
 
 def _known(code: bytes) -> str:

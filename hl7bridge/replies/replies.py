@@ -15,6 +15,7 @@ from datetime import datetime
 
 from hl7bridge.admission import channel_of
 from hl7bridge.config import ApplicationAcks, Config
+from hl7bridge.delivery.shipment import EndpointObserver
 from hl7bridge.errors import JournalError, MessageError
 from hl7bridge.hl7v2.ack import Stamp
 from hl7bridge.journal.acknowledgements import Acknowledgement, Acknowledgements
@@ -66,7 +67,10 @@ def channels_of(config: Config) -> dict[str, ApplicationAcks]:
 
 
 class Replies:
-    """`run` until cancelled. `why_not`: for `after: translated`; new_id: MSH-10 of the acknowledgements."""
+    """`run` until cancelled. `why_not`: for `after: translated`; new_id: MSH-10 of the acknowledgements.
+
+    tls_observer: told of the TLS files of channels, those that are in use and those that are unfit.
+    """
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Replies:
         why_not: WhyNot,
         new_id: Callable[[], str],
         observer: Observer | None = None,
+        tls_observer: EndpointObserver | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
@@ -84,7 +89,7 @@ class Replies:
         self._reading = _Reading(clock, new_id)
         self._observer = observer or Observer()
         self.channels = {
-            name: Channel(name, keys, config.retry, self.rows, self._observer, clock=clock)
+            name: Channel(name, keys, config.retry, self.rows, self._observer, tls_observer=tls_observer, clock=clock)
             for name, keys in self._keys.items()
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from hl7bridge import reasons
 from hl7bridge.admission import events_of
 from hl7bridge.config import ApplicationAcks, Config, Listener, Retry
+from hl7bridge.delivery.shipment import EndpointObserver
 from hl7bridge.errors import MessageError
 from hl7bridge.intake import Intake
 from hl7bridge.joints import owe
@@ -55,10 +57,14 @@ class Receiver:
         self.connections = 0
         self.answer: Answer = lambda ack, _: commit(ack)
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
+        self.shown: list[str] = []  # the common name of the certificate that each connection showed
         self._server: asyncio.Server | None = None
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        certificate = writer.get_extra_info("peercert") or {}
+        self.shown += [value for part in certificate.get("subject", ()) for _, value in part]
         framer = Framer(1 << 20)
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
@@ -73,7 +79,7 @@ class Receiver:
         writer.close()
 
     async def listen(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self, "127.0.0.1", port)
+        self._server = await asyncio.start_server(self, "127.0.0.1", port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -130,8 +136,8 @@ class Stand:
         return found[0].id
 
     @contextlib.asynccontextmanager
-    async def replies(self) -> AsyncIterator[Replies]:
-        made = Replies(self.journal, self.config, self.why_not, self._new_id, self.notes)
+    async def replies(self, tls_observer: EndpointObserver | None = None) -> AsyncIterator[Replies]:
+        made = Replies(self.journal, self.config, self.why_not, self._new_id, self.notes, tls_observer)
         task = asyncio.create_task(made.run())
         try:
             yield made
@@ -156,8 +162,11 @@ class Stand:
 
 
 @contextlib.asynccontextmanager
-async def stand(folder: Path, keys: dict[str, Any] | None = None, **retry: float) -> AsyncIterator[Stand]:
+async def stand(
+    folder: Path, keys: dict[str, Any] | None = None, tls: ssl.SSLContext | None = None, **retry: float
+) -> AsyncIterator[Stand]:
     receiver = Receiver()
+    receiver.tls = tls
     await receiver.listen()
     journal = await SqliteJournal.open(folder, min_free_bytes=0)
     try:
