@@ -208,8 +208,7 @@ class _Translator:
         if self.tokens is not None:  # before identities are made: conditional writes look for the token
             self.tokens.replace(made)
         layout = Layout(
-            mappings.model,
-            mappings.tables.identities,
+            mappings.kinds,
             run.references,
             hashlib.sha256(self.message.raw).hexdigest(),
             (self.message.header.message_code, self.message.header.trigger_event),

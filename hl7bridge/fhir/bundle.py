@@ -13,15 +13,8 @@ from typing import Any
 import orjson
 
 from hl7bridge.fhir.conversion import Changes, Conversion
-from hl7bridge.fhir.identity import (
-    DERIVED_SYSTEM,
-    Identifier,
-    Identities,
-    Rule,
-    alive,
-    refuse_conflict,
-    way_of,
-)
+from hl7bridge.fhir.identity import DERIVED_SYSTEM, Identifier, Identities, alive, refuse_conflict
+from hl7bridge.fhir.kinds import Kind, Kinds
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import Patch, erase, name_parts
 from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
@@ -34,26 +27,23 @@ class Layout:
 
     def __init__(
         self,
-        model: Model,
-        rules: Mapping[str, Rule],
+        kinds: Kinds,
         references: Sequence[Reference],
         message_key: str,
         event: tuple[str, str],
         merged: Callable[[str], None],
         conversion: Conversion | None = None,
     ) -> None:
-        self._model = model
+        self._model = kinds.model
+        self._kinds = kinds
         self._conversion = conversion  # to R5; the tables, and all that is decided by them here, speak R4
-        self._rules = rules
         self._event = event  # message code and trigger event
         self._merged = merged
-        self._by_owner: dict[int, list[Reference]] = {}
-        for reference in references:
-            self._by_owner.setdefault(id(reference.owner), []).append(reference)
-        self.targets: dict[int, Resource] = {}
+        self.targets: dict[int, Resource] = {}  # whom a Reference element means, by its id()
+        self._made: dict[Resource, list[Reference]] = {}  # the references in each resource
         self._resolve(references)
-        self._holders: dict[int, list[tuple[str, Body]]] = {}  # each resource's references, with the element's name
-        self._identities = Identities(rules, self.targets, self._holders, message_key)
+        self._identities = Identities(kinds, self.targets, message_key)
+        self._ordered: list[Resource] = []
         self.positions: dict[str, int] = {}  # the segment each entry was made from, by fullUrl
         self.copies: dict[int, int] = {}  # id() of a written body -> of the one it was built as, for lineage
         self.moves: dict[tuple[int, str | int], tuple[int, str | int]] = {}  # elements completed from another mention
@@ -61,54 +51,60 @@ class Layout:
     def _resolve(self, references: Sequence[Reference]) -> None:
         """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
         for reference in references:
-            to = reference.to if reference.to.has_content else self._collapsed(reference.to)
-            if to.write != "delete" and alive(to, self._by_owner):
+            self._made.setdefault(reference.owner, []).append(reference)
+        for reference in references:
+            to = reference.to
+            if not to.has_content:
+                to = self._collapsed(to)
+            if to.write != "delete" and (to.has_content or alive(to, self._made)):
                 self.targets[id(reference.holder)] = to
 
     def _collapsed(self, resource: Resource) -> Resource:
-        rule = self._rules.get(resource.type)
-        if rule is None or not rule.collapse or resource.has_content:
+        collapse = self._kinds[resource.type].collapse
+        if not collapse or resource.has_content:
             return resource
-        holder = resource.body.get(rule.collapse)
-        for reference in self._by_owner.get(id(resource), ()):
+        holder = resource.body.get(collapse)
+        for reference in self._made.get(resource, ()):
             if reference.holder is holder:
                 return self._collapsed(reference.to)
         return resource
 
     def entries(self, roots: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
         """Every resource to be written, roots in order, each followed by what it refers to."""
-        ordered: dict[int, Resource] = {}
         for root in roots:
-            if alive(root, self._by_owner):
-                self._reach(root, ordered)
-        return self._distinct(list(ordered.values()))
+            if root.holders is None and alive(root, self._made):
+                self._reach(root)
+        return self._distinct(self._ordered)
 
-    def _reach(self, resource: Resource, ordered: dict[int, Resource]) -> None:
-        if id(resource) in ordered:
-            return
-        ordered[id(resource)] = resource
+    def _reach(self, resource: Resource) -> None:
+        """A resource that was not reached before, and those it refers to."""
+        self._ordered.append(resource)
+        resource.holders = []
         if resource.write == "delete":
-            self._holders[id(resource)] = []
             return
         for erasure in resource.erased:
             if erasure.said:
                 erase(resource.body, erasure)
-        references = self._by_owner.get(id(resource), ())
+        references = self._made.get(resource)
+        if references is None:
+            return
         prune(resource.body, self.targets, references)
-        holders = self._holders[id(resource)] = find(resource.body, self.targets, references)
-        for _, holder in holders:
-            self._reach(self.targets[id(holder)], ordered)
+        resource.holders = find(resource.body, self.targets, references)
+        for _, holder in resource.holders:
+            target = self.targets[id(holder)]
+            if target.holders is None:
+                self._reach(target)
 
     def _distinct(self, resources: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
         kept: dict[str, tuple[Resource, Identifier]] = {}
-        aliases: dict[int, Resource] = {}
+        same = self._identities.same
         for resource in resources:
             identifier = self._identities.of(resource)
             key = identifier.key
             held = kept.get(key)
             count = 1
-            while held is not None and not self._same(held[0], resource):
-                if not self._unowned(resource.type):
+            while held is not None and not same(held[0], resource):
+                if not self._kinds[resource.type].unowned:
                     if not identifier.derived:
                         raise refuse_conflict(resource, held[0])
                     count += 1
@@ -117,25 +113,14 @@ class Layout:
                 self._complete(held[0], resource)
                 break
             if held is not None:
-                aliases[id(resource)] = held[0]
+                resource.full_url = held[0].full_url
                 continue
             if count > 1:
                 key = f"{key}#{count}"
                 identifier = Identifier(key, "", True, identifier.of_message)
             resource.full_url = f"urn:uuid:{identifier.uuid}"
             kept[key] = (resource, identifier)
-        for holder_id, target in list(self.targets.items()):
-            while id(target) in aliases:
-                target = aliases[id(target)]
-            self.targets[holder_id] = target
         return list(kept.values())
-
-    def _unowned(self, type: str) -> bool:
-        rule = self._rules.get(type)
-        return rule is not None and not rule.owners and not rule.patchers
-
-    def _same(self, one: Resource, other: Resource) -> bool:
-        return one is other or self._identities.plain(one.body) == self._identities.plain(other.body)
 
     def _complete(self, held: Resource, other: Resource) -> None:
         """A second mention of a shared resource adds what the first did not say; where they differ the first stands."""
@@ -143,7 +128,8 @@ class Layout:
             if name not in held.body:
                 held.body[name] = part
                 self.moves[id(held.body), name] = (id(other.body), name)
-                collect(name, [part], self.targets, self._holders[id(held)])
+                if held.holders is not None:
+                    collect(name, [part], self.targets, held.holders)
             elif self._identities.plain(held.body[name]) != self._identities.plain(part):
                 self._merged(held.type)
 
@@ -151,6 +137,7 @@ class Layout:
         """The bundle as a dictionary, unchecked."""
         written: list[Body] = []
         for resource, identifier in entries:
+            kind = self._kinds[resource.type]
             way = self.way(resource)
             if way == "delete":
                 written += [] if identifier.of_message else [_delete(resource.type, identifier)]
@@ -158,20 +145,21 @@ class Layout:
             if way == "id":
                 resource.body["id"] = identifier.uuid
             elif identifier.derived:
-                self._add_identifier(resource.type, resource.body, identifier)
-            self._name_parts(resource)
+                _add_identifier(kind, resource.body, identifier)
+            if kind.keys:
+                self._name_parts(kind, resource)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
-            for _, holder in self._holders[id(resource)]:
+            for _, holder in resource.holders or ():
                 holder["reference"] = self.targets[id(holder)].full_url
             if self._conversion is not None:
                 body = self._converted(self._conversion, resource, body)
             self.positions[resource.full_url] = resource.position
-            request = self._request(resource.type, identifier, way)
+            request = _request(resource.type, identifier, way)
             entry = {"fullUrl": resource.full_url, "resource": body, "request": request}
             written.append(entry)
-            if way in ("patch", "rewrite"):
-                written.append(self._patch(resource, identifier, body))
+            if way == "patch" or way == "rewrite":
+                written.append(self._patch(kind, way, resource, identifier, body))
                 entry["resource"] = self._to_be_patched(body)
         return {"resourceType": "Bundle", **head, "type": "transaction", "entry": written}
 
@@ -184,46 +172,28 @@ class Layout:
         target = self.targets.get(id(holder))
         return target.type if target is not None else ""
 
-    def _add_identifier(self, type: str, body: Body, identifier: Identifier) -> None:
-        element = self._model.element(type, "identifier")
-        made = {"system": DERIVED_SYSTEM, "value": identifier.uuid}
-        if element is not None and element.many:
-            body["identifier"] = [*body.get("identifier", ()), made]
-        else:
-            body.setdefault("identifier", made)
-
     def way(self, resource: Resource) -> str:
         """How a resource is written: create, patch, replace, delete; `id`: whole, to the id made for it; `rewrite`:
         replaced but for what it keeps, which only a patch can leave alone."""
         if resource.write == "delete":
             return "delete"
-        if self._model.element(resource.type, "identifier") is None:
+        kind = self._kinds[resource.type]
+        if not kind.identified:
             return "id"
         if self._identities.of(resource).of_message:
             return "create"  # never matched to what a server has
-        rule = self._rules.get(resource.type)
-        way = resource.write or way_of(rule, *self._event)
-        return "rewrite" if way == "replace" and rule is not None and rule.keeps else way
+        way = resource.write or kind.way(self._event)
+        return "rewrite" if way == "replace" and kind.keeps else way
 
-    def _request(self, type: str, identifier: Identifier, way: str) -> Body:
-        if way == "id":
-            return {"method": "PUT", "url": f"{type}/{identifier.uuid}"}
-        if way == "replace":
-            return {"method": "PUT", "url": f"{type}?{identifier.search}"}
-        return {"method": "POST", "url": type, "ifNoneExist": identifier.search}
-
-    def _patch(self, resource: Resource, identifier: Identifier, body: Body) -> Body:
+    def _patch(self, kind: Kind, way: str, resource: Resource, identifier: Identifier, body: Body) -> Body:
         """Behind the entry that creates what is not there yet: the one that changes what is."""
-        model, erased, fillers = self._model, [*resource.erased, *self._undone(resource)], resource.fillers
+        model, erased, fillers = self._model, [*resource.erased, *self._undone(kind, resource)], resource.fillers
         if self._conversion is not None:
             model = self._conversion.model
             erased = [self._conversion.erasure(resource.type, erasure) for erasure in erased]
             fillers = self._conversion.fillers(resource.type, fillers)
-        patch = Patch(model, resource.type, self._keys(resource.type))
-        if self.way(resource) == "rewrite":
-            operations = patch.whole(body, self._rules[resource.type].keeps)
-        else:
-            operations = patch.parameters(body, erased, fillers)
+        patch = Patch(model, resource.type, kind.keys)
+        operations = patch.whole(body, kind.keeps) if way == "rewrite" else patch.parameters(body, erased, fillers)
         own = Identifier(f"{identifier.key}~patch", "", True).uuid  # an entry with a resource has a url of its own
         request = {"method": "PATCH", "url": f"{resource.type}?{identifier.search}"}
         return {"fullUrl": f"urn:uuid:{own}", "resource": operations, "request": request}
@@ -240,27 +210,39 @@ class Layout:
         self.copies[id(made)], self.copies[id(marked)] = self.copies[id(body)], self.copies.get(id(first), id(first))
         return made
 
-    def _undone(self, resource: Resource) -> Iterator[Erasure]:
+    def _undone(self, kind: Kind, resource: Resource) -> Iterator[Erasure]:
         """The parts that were added earlier and go again, by the ids they were given then."""
-        for name, keys in self._keys(resource.type).items():
+        for name, keys in kind.keys.items():
             if "id" in keys and resource.undone is not None:
                 for part in resource.undone.body.get(name, ()):
                     yield Erasure((name,), (("id", self._identities.name(part)),))
 
-    def _keys(self, type: str) -> Mapping[str, tuple[str, ...]]:
-        rule = self._rules.get(type)
-        return rule.keys if rule is not None else {}
-
-    def _name_parts(self, resource: Resource) -> None:
+    def _name_parts(self, kind: Kind, resource: Resource) -> None:
         """A list told apart by `id`: each part gets one made from what it says, so that it is only ever added once.
 
         One told apart by what stands deeper: ids made from that."""
-        for name, keys in self._keys(resource.type).items():
+        for name, keys in kind.keys.items():
             for part in resource.body.get(name, ()) if "id" in keys else ():
                 part["id"] = self._identities.name(part)
             for key in keys:
                 if "." in key:
                     name_parts(name, resource.body.get(name, ()), key)
+
+
+def _request(type: str, identifier: Identifier, way: str) -> Body:
+    if way == "id":
+        return {"method": "PUT", "url": f"{type}/{identifier.uuid}"}
+    if way == "replace":
+        return {"method": "PUT", "url": f"{type}?{identifier.search}"}
+    return {"method": "POST", "url": type, "ifNoneExist": identifier.search}
+
+
+def _add_identifier(kind: Kind, body: Body, identifier: Identifier) -> None:
+    made = {"system": DERIVED_SYSTEM, "value": identifier.uuid}
+    if kind.several:
+        body["identifier"] = [*body.get("identifier", ()), made]
+    else:
+        body.setdefault("identifier", made)
 
 
 def _delete(type: str, identifier: Identifier) -> Body:
@@ -269,9 +251,14 @@ def _delete(type: str, identifier: Identifier) -> Body:
 
 def in_order(resource: Resource, model: Model) -> Body:
     """The body with its elements in the specification's order, so that people find them where they expect them."""
+    said = resource.body
+    names = tuple(said)
+    order = model.in_order(resource.type, names)
+    if order == names:
+        return {"resourceType": resource.type, **said}
     body: Body = {"resourceType": resource.type}
-    for name in model.in_order(resource.type, tuple(resource.body)):
-        body[name] = resource.body[name]
+    for name in order:
+        body[name] = said[name]
     return body
 
 
@@ -282,14 +269,17 @@ def find(body: Body, targets: Mapping[int, Resource], references: Sequence[Refer
     through.
     """
     found: list[tuple[str, Body]] = []
-    if not references:
-        return found
     wanted = {id(reference.holder) for reference in references}
     for name, part in body.items():
-        for each in part if part.__class__ is list else (part,):
-            if id(each) in wanted and id(each) in targets:
-                found.append((name, each))
-                wanted.discard(id(each))
+        if part.__class__ is dict:
+            if id(part) in wanted and id(part) in targets:
+                found.append((name, part))
+                wanted.discard(id(part))
+        elif part.__class__ is list:
+            for each in part:
+                if id(each) in wanted and id(each) in targets:
+                    found.append((name, each))
+                    wanted.discard(id(each))
     if wanted:
         found.clear()
         for name, part in body.items():

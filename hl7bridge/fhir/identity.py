@@ -7,8 +7,7 @@ what makes the resource unique; the same message always gives the same keys, so 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -26,37 +25,17 @@ _NAMESPACE = NAMESPACE.bytes
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
 _DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
+Reader = Callable[[Body], list[Any]]
+Part = Callable[["Identities", Resource], str]  # one path of `unique`, read off a resource
 
-class Rule(Protocol):
-    """What mapping.schema.Identity says for one type."""
+
+class Keyed(Protocol):
+    """What a type's rule says of its identity (kinds.Kind)."""
 
     @property
     def prefer(self) -> tuple[str, ...]: ...
     @property
-    def unique(self) -> tuple[str, ...]: ...
-    @property
-    def owners(self) -> tuple[str, ...]: ...
-    @property
-    def patchers(self) -> tuple[str, ...]: ...
-    @property
-    def keys(self) -> Mapping[str, tuple[str, ...]]: ...
-    @property
-    def keeps(self) -> tuple[str, ...]: ...
-    @property
-    def collapse(self) -> str: ...
-
-
-def way_of(rule: Rule | None, message_code: str, trigger_event: str) -> str:
-    """How an event writes a type: `replace` by its owners, `patch` by its patchers, else `create`.
-
-    An event named (ADT^A02) comes before all events of its message (ADT).
-    """
-    for name in (f"{message_code}^{trigger_event}", message_code):
-        if rule is not None and name in rule.owners:
-            return "replace"
-        if rule is not None and name in rule.patchers:
-            return "patch"
-    return "create"
+    def unique(self) -> tuple[Part, ...]: ...
 
 
 def uuid_of(key: str) -> str:
@@ -71,7 +50,7 @@ def uuid_of(key: str) -> str:
 class Identifier:
     """A resource's key, its fullUrl, and the search that finds it on a server."""
 
-    __slots__ = ("derived", "key", "of_message", "search", "uuid")
+    __slots__ = ("_meant", "derived", "key", "of_message", "search", "uuid")
 
     def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
         self.key = key
@@ -79,89 +58,71 @@ class Identifier:
         self.search = search or f"{_DERIVED_SEARCH}{self.uuid}"
         self.derived = derived
         self.of_message = of_message
+        self._meant = ""
+
+    @property
+    def meant(self) -> str:
+        """The text of a reference to the resource in the keys of others."""
+        if not self._meant:
+            self._meant = _text([{"=": self.key}])
+        return self._meant
 
 
 class Identities:
     """Works out the keys for the resources of one message.
 
-    targets: who a Reference element means, by its id(). holders: by a resource's id() its Reference elements, each with
-    the name of the resource's element that it is or is in. message_key: a hash of the message's bytes.
+    targets: who a Reference element means, by its id(). message_key: a hash of the message's bytes.
     """
 
-    def __init__(
-        self,
-        rules: Mapping[str, Rule],
-        targets: Mapping[int, Resource],
-        holders: Mapping[int, Sequence[tuple[str, Body]]],
-        message_key: str,
-    ) -> None:
-        self._rules = rules
-        self._targets = targets
-        self._holders = holders
-        self._message_key = message_key
-        self._found: dict[int, Identifier] = {}
+    def __init__(self, kinds: Mapping[str, Keyed], targets: Mapping[int, Resource], message_key: str) -> None:
+        self._kinds = kinds
+        self.targets = targets
+        self.message_key = message_key
         self._busy: set[int] = set()
         self._taken: dict[str, int] = {}
 
     def of(self, resource: Resource) -> Identifier:
-        found = self._found.get(id(resource))
+        found = resource.identity
         if found is None:
             if id(resource) in self._busy:  # a circle of references: break it by position
-                return Identifier(f"{resource.type}@{self._message_key}#{resource.position}", "", True)
+                return Identifier(f"{resource.type}@{self.message_key}#{resource.position}", "", True)
             self._busy.add(id(resource))
-            found = self._found[id(resource)] = self._identify(resource)
+            found = resource.identity = self._identify(resource)
             self._busy.discard(id(resource))
         return found
 
     def _identify(self, resource: Resource) -> Identifier:
-        rule = self._rules.get(resource.type)
-        if rule is not None:
-            chosen = preferred(resource.known_by, rule.prefer) or preferred(_now(resource), rule.prefer)
+        kind = self._kinds[resource.type]
+        if kind.prefer:
+            chosen = preferred(resource.known_by, kind.prefer) or preferred(_now(resource), kind.prefer)
             if chosen is not None:
                 system, value = chosen
                 return Identifier(f"{resource.type}|{system}|{value}", search_for(system, value), False)
-            if rule.unique:
-                parts = [self._canonical(resource, path) for path in rule.unique]
-                if any(parts):
-                    return Identifier(f"{resource.type}!{parts!r}", "", True)
-        key = f"{resource.type}@{self._message_key}"
+        if kind.unique:
+            parts = [part(self, resource) for part in kind.unique]
+            if any(parts):
+                return Identifier(f"{resource.type}!{parts!r}", "", True)
+        key = f"{resource.type}@{self.message_key}"
         self._taken[key] = count = self._taken.get(key, 0) + 1
         return Identifier(f"{key}#{count}", "", True, of_message=True)
 
-    def _canonical(self, resource: Resource, path: str) -> str:
-        if path == "position":
-            return str(resource.position)
-        if path == "message":
-            return self._message_key
-        if path[0].isupper():
-            if resource.lookup is None:
-                return ""
-            return next((text for text in map(resource.lookup, path.split("|")) if text), "")
-        first, *rest = _steps(path)
-        body = resource.body
-        values = [body[first]] if first in body else _children(body, first)
-        for name in rest:
-            values = [part for value in values for part in _children(value, name)]
-        if not values:
-            return ""
-        if path.lower().endswith("identifier"):
-            return _numbers(values)
-        holders = self._holders.get(id(resource))
-        for name, _ in holders if holders is not None else ((first, resource.body),):  # not looked through: all is
-            if name.startswith(first):
-                values = [self.plain(value) for value in values]
-                break
-        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+    def same(self, one: Resource, other: Resource) -> bool:
+        """Whether two resources say the same."""
+        if one is other:
+            return True
+        if not one.holders and not other.holders and "delete" not in (one.write, other.write):
+            return one.body == other.body  # no references to look up
+        return bool(self.plain(one.body) == self.plain(other.body))
 
     def name(self, part: Body) -> str:
         """An id for a part of a list: the same for the same content, references by what they mean."""
         content = {name: self.plain(value) for name, value in part.items() if name != "id"}
-        return uuid_of(orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode())
+        return uuid_of(_text(content))
 
     def plain(self, value: Any) -> Any:
         """A value for comparison: references by the key of what they mean."""
         if value.__class__ is dict:
-            target = self._targets.get(id(value))
+            target = self.targets.get(id(value))
             if target is not None:
                 return {"=": self.of(target).key}
             return {
@@ -173,28 +134,96 @@ class Identities:
         return value
 
 
-@lru_cache(maxsize=256)
-def _steps(path: str) -> tuple[str, ...]:
-    return tuple(path.split("."))
+def part_of(elements: Iterable[str], path: str) -> Part:
+    """How one path of `unique` is read off a resource, as text; "" where nothing stands. elements: of its type."""
+    if path == "position":
+        return lambda identities, resource: str(resource.position)
+    if path == "message":
+        return lambda identities, resource: identities.message_key
+    if path[0].isupper():
+        return _looked_up(path.split("|"))
+    return _numbers(_reader(elements, path)) if path.lower().endswith("identifier") else _content(elements, path)
+
+
+def _looked_up(refs: Sequence[str]) -> Part:
+    """The first of the v2 fields that is there, as seen from where the resource was made."""
+
+    def looked_up(identities: Identities, resource: Resource) -> str:
+        lookup = resource.lookup
+        return next((text for text in map(lookup, refs) if text), "") if lookup is not None else ""
+
+    return looked_up
+
+
+def _numbers(read: Reader) -> Part:
+    """Identifiers by what identifies: system and value, in any order. How one is called (`type`, `use`) may change."""
+
+    def numbers(identities: Identities, resource: Resource) -> str:
+        identifiers = [one for value in read(resource.body) for one in (value if isinstance(value, list) else [value])]
+        said = sorted({(one.get("system", ""), one.get("value", "")) for one in identifiers if isinstance(one, dict)})
+        named = [number for number in said if any(number)]
+        return _text(named) if named else ""
+
+    return numbers
+
+
+def _content(elements: Iterable[str], path: str) -> Part:
+    """What stands there, a reference by the key of what it means."""
+    read, first = _reader(elements, path), path.partition(".")[0]
+
+    def content(identities: Identities, resource: Resource) -> str:
+        values = read(resource.body)
+        if not values:
+            return ""
+        holders = resource.holders
+        if holders or holders is None:  # None: not looked for yet
+            target = identities.targets.get(id(values[0]))
+            if target is not None and len(values) == 1:
+                return identities.of(target).meant
+            if holders is None or any(name.startswith(first) for name, _ in holders):
+                values = [identities.plain(value) for value in values]
+        return _text(values)
+
+    return content
+
+
+def _reader(elements: Iterable[str], path: str) -> Reader:
+    """Gives the values at a path of elements. A choice is found by its stem: `effective` finds effectiveDateTime."""
+    first, *rest = path.split(".")
+    is_choice = any(_is_choice(name, first) for name in elements)
+
+    def read(body: Body) -> list[Any]:
+        if first in body:
+            values = [body[first]]
+        elif is_choice:
+            values = _children(body, first)
+        else:
+            return []
+        for name in rest:
+            values = [part for value in values for part in _children(value, name)]
+        return values
+
+    return read
 
 
 def _children(value: Any, name: str) -> list[Any]:
-    """An element by name; a choice by its stem: `effective` finds effectiveDateTime."""
-    if isinstance(value, list):
+    """An element by name, or a choice by its stem."""
+    if value.__class__ is list:
         return [child for part in value for child in _children(part, name)]
-    if not isinstance(value, dict):
+    if value.__class__ is not dict:
         return []
     if name in value:
         return [value[name]]
-    return [part for key, part in value.items() if key.startswith(name) and key[len(name) : len(name) + 1].isupper()]
+    return [part for key, part in value.items() if _is_choice(key, name)]
 
 
-def _numbers(values: Iterable[Any]) -> str:
-    """Identifiers by what identifies: system and value, in any order. How one is called (`type`, `use`) may change."""
-    identifiers = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    said = sorted({(one.get("system", ""), one.get("value", "")) for one in identifiers if isinstance(one, dict)})
-    named = [number for number in said if any(number)]
-    return orjson.dumps(named).decode() if named else ""
+def _is_choice(name: str, stem: str) -> bool:
+    return name.startswith(stem) and name[len(stem) : len(stem) + 1].isupper()
+
+
+def _text(content: Any) -> str:
+    """One text for the same content: JSON, names sorted."""
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def preferred(identifiers: Sequence[Body], prefer: Sequence[str]) -> tuple[str, str] | None:
@@ -237,8 +266,9 @@ def refuse_conflict(resource: Resource, other: Resource) -> PeerError:
     )
 
 
-def alive(resource: Resource, references: Mapping[int, list[Reference]]) -> bool:
-    """Whether a resource says something: a value of its own, or a row that led to a resource that does."""
-    if resource.has_content:
-        return True
-    return any(alive(r.to, references) for r in references.get(id(resource), ()) if not r.linked)
+def alive(resource: Resource, made: Mapping[Resource, Sequence[Reference]]) -> bool:
+    """Whether a resource says something: a value of its own, or a row that led to a resource that does.
+
+    made: the references in each resource.
+    """
+    return resource.has_content or any(alive(r.to, made) for r in made.get(resource, ()) if not r.linked)

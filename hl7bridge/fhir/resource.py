@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from hl7bridge.fhir.identity import Identifier
 
 Body = dict[str, Any]
 
@@ -49,6 +52,9 @@ class Resource:
     message table says it is written, "" where it says nothing. `fillers`: elements that only fill what FHIR requires
     (status unknown): created, never patched. `known_by`: the identifiers a server knows it by, where it has others now.
     `undone`: what was said of it earlier and is taken back.
+
+    Laying out fills in: `holders`, the Reference elements that stay in the body, each with the name of the element that
+    it is or is in; `identity`; `full_url`.
     """
 
     __slots__ = (
@@ -57,6 +63,8 @@ class Resource:
         "fillers",
         "full_url",
         "has_content",
+        "holders",
+        "identity",
         "known_by",
         "lookup",
         "position",
@@ -71,6 +79,8 @@ class Resource:
         self.has_content = False
         self.position = position
         self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
+        self.holders: list[tuple[str, Body]] | None = None
+        self.identity: Identifier | None = None
         self.full_url = ""
         self.write = ""
         self.known_by: list[Body] = []

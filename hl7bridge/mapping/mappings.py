@@ -17,6 +17,7 @@ from hl7bridge.fhir.check import Checker
 from hl7bridge.fhir.conversion import Conversion
 from hl7bridge.fhir.form import MESSAGE
 from hl7bridge.fhir.invariants import R5 as R5_INVARIANTS
+from hl7bridge.fhir.kinds import Kinds
 from hl7bridge.fhir.model import Model, model, model_r5
 from hl7bridge.fhir.terms import terms
 from hl7bridge.hl7v2.header import Header
@@ -41,6 +42,7 @@ class Mappings:
         self.conversion = conversion_to_r5(tables, fhir) if tables.settings.get(FHIR_VERSION) == R5 else None
         self.checker = Checker(fhir) if self.conversion is None else checker_of_r5(self.conversion.model)
         self.compiler = Compiler(tables, fhir)
+        self.kinds = Kinds(fhir, tables.identities)
         self.zone: tzinfo = zone.named(tables.settings.get(TIME_ZONE, zone.MACHINE))
         self.as_message = tables.settings.get(BUNDLE_TYPE) == MESSAGE
         self.narrates = tables.settings.get(NARRATIVE) == "generated"

@@ -41,6 +41,7 @@ SANS_IO = [
     "fhir/invariants",
     "fhir/plan",
     "fhir/identity",
+    "fhir/kinds",
     "fhir/resource",
     "fhir/unroll",
     "journal/protocol",
