@@ -19,7 +19,7 @@ from hl7bridge.cli.terminal import moment, table
 from hl7bridge.config import Config
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
-from hl7bridge.journal import rotation
+from hl7bridge.journal import owed, rotation
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.sealing import KEY_ID, Damaged, KeyMissing, new_key, open_keyring
 
@@ -112,6 +112,9 @@ async def _rotate(config: Config, journal: SqliteJournal) -> int:
         while (batch := await journal.rotate(after)).last is not None:
             after, changed, unopened = batch.last, changed + batch.changed, unopened + batch.unopened
             bar.update(batch.messages)
+    after = 0
+    while (batch := await journal.rotate_owed(after)).last is not None:
+        after, changed, unopened = batch.last, changed + batch.changed, unopened + batch.unopened
     done, failed = _letters(config)
     gone = [] if failed else await journal.retire()
     click.echo(f"{changed} texts and {done} dead letters are encrypted with '{active}' now.")
@@ -155,6 +158,8 @@ def verify(config: Config, as_json: bool) -> None:
             statement = f"SELECT t.seq, m.id, t.{number}, t.{column} FROM {table_} t JOIN messages m ON m.seq = t.seq"
             for seq, id, which, stored in connection.execute(statement):
                 count.add(guard, f"{kind} {which}", seq, id, stored)
+        for row, kind, _, stored in owed.everything(connection):
+            count.add(guard, kind, row, b"", stored)
     letters = DeadLetters(Path(config.dead_letters.path), open_keyring(config.encryption))
     bad = 0
     for found in letters.scan():

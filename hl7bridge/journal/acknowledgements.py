@@ -4,8 +4,9 @@
                                                        '--> not-due (MSH-16 wanted another outcome)
 
 What holds: a row is written in the transaction that stores its message (terms.py) and decided in the one that settles
-it (a trigger, so that no way of changing a state can forget it). The acknowledgement is built once and its bytes kept:
-one that is sent again is the same message. Rows outlive their messages; settled ones go after `KEEP`.
+it (a trigger, so that no way of changing a state can forget it). Header and bytes are sealed like messages (owed.py).
+The acknowledgement is built once and its bytes kept: one that is sent again is the same message. Rows outlive their
+messages; settled ones go after `KEEP`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from hl7bridge.errors import JournalError
+from hl7bridge.journal import owed as stored
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Owed
 from hl7bridge.journal.rows import bindable, id_bytes, id_text, readable
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.journal.transaction import Round
+from hl7bridge.sealing import KeyMissing
 
 KEEP = 30 * 86_400.0  # seconds a settled row is kept for `messages show`
 AT_ONCE = 100  # rows a look gives, and rows removed in one transaction
@@ -32,7 +38,10 @@ _SELECT = f"SELECT {_COLUMNS} FROM acknowledgements a LEFT JOIN messages m ON m.
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """One row. `message_id`: "" where the message was refused or is gone; times in seconds since the epoch."""
+    """One row. `message_id`: "" where the message was refused or is gone; times in seconds since the epoch.
+
+    damaged: header or bytes are not what was stored; nothing may be sent of them.
+    """
 
     number: int
     message_id: str
@@ -49,6 +58,7 @@ class Acknowledgement:
     detail: str
     at: float
     due_at: float
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +118,11 @@ class Acknowledgements:
         if built is None:
             await self._write("UPDATE acknowledgements SET state = 'not-due', at = ? WHERE number = ?", now, number)
             return
-        statement = (
-            "UPDATE acknowledgements SET state = 'due', code = ?, control_id = ?, raw = ?, next_attempt = ?, due_at = ?"
-            " WHERE number = ? AND state = 'decided'"
-        )
-        await self._write(statement, built.code, built.control_id, built.raw, now, now, number)
+        await self._journal.write(partial(_built, number=number, built=built, now=now))
 
     async def owe(self, owed: Owed, built: Built, now: float) -> None:
         """For a message that was refused, and so is not in the journal."""
-        statement = (
-            "INSERT INTO acknowledgements (channel, condition, after, header, state, code, control_id, raw,"
-            " next_attempt, at, due_at) VALUES (?, ?, ?, ?, 'due', ?, ?, ?, ?, ?, ?)"
-        )
-        row = (bindable(owed.channel), owed.condition, owed.after, owed.header)
-        await self._write(statement, *row, built.code, built.control_id, built.raw, now, now, now)
+        await self._journal.write(partial(_owed, owed=owed, built=built, now=now))
 
     async def again(self, number: int, next_attempt: float, detail: str) -> None:
         """It was tried in vain."""
@@ -144,20 +145,42 @@ class Acknowledgements:
         await self._write(statement, now - KEEP, AT_ONCE)
 
     async def _read(self, condition: str, *terms: object) -> Sequence[Acknowledgement]:
-        return await self._journal.read(partial(_rows, condition=condition, terms=terms))
+        return await self._journal.read(partial(_rows, guard=self._journal.guard, condition=condition, terms=terms))
 
     async def _write(self, statement: str, *terms: object) -> None:
         await self._journal.write(partial(_execute, statement=statement, terms=terms))
 
 
-def _rows(connection: sqlite3.Connection, condition: str, terms: Sequence[object]) -> list[Acknowledgement]:
-    return [_row(row) for row in connection.execute(f"{_SELECT} {condition}", tuple(terms))]
+def _rows(
+    connection: sqlite3.Connection, guard: Guard, condition: str, terms: Sequence[object]
+) -> list[Acknowledgement]:
+    try:
+        return [_row(guard, row) for row in connection.execute(f"{_SELECT} {condition}", tuple(terms))]
+    except KeyMissing as error:
+        raise JournalError(str(error)) from None
 
 
-def _row(row: tuple[object, ...]) -> Acknowledgement:
-    number, id, channel, *rest = row
-    name = readable(channel)  # type: ignore[arg-type]
-    return Acknowledgement(number, id_text(id) if isinstance(id, bytes) else "", name, *rest)  # type: ignore[arg-type]
+def _row(guard: Guard, row: tuple[Any, ...]) -> Acknowledgement:
+    number, id, channel, condition, header, state, reason, code, control_id, raw, *rest = row
+    texts = [
+        stored.opened(guard, kind, number, text) for (kind, _), text in zip(stored.COLUMNS, (header, raw), strict=True)
+    ]
+    head, bytes_ = (text or b"" for text in texts)
+    known = (condition, head, state, reason, code, control_id, bytes_, *rest, None in texts)
+    return Acknowledgement(number, "" if id is None else id_text(id), readable(channel), *known)
+
+
+def _built(round_: Round, number: int, built: Built, now: float) -> None:
+    statement = (
+        "UPDATE acknowledgements SET state = 'due', code = ?, control_id = ?, raw = ?, next_attempt = ?, due_at = ?"
+        " WHERE number = ? AND state = 'decided'"
+    )
+    raw = stored.seal(round_.guard, stored.RAW, number, built.raw)
+    round_.connection.execute(statement, (built.code, built.control_id, raw, now, now, number))
+
+
+def _owed(round_: Round, owed: Owed, built: Built, now: float) -> None:
+    _built(round_, stored.insert(round_, None, owed, "decided", "", now), built, now)
 
 
 def _execute(round_: Round, statement: str, terms: Sequence[object]) -> None:

@@ -11,16 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hl7bridge.errors import JournalRefusal
+from hl7bridge.journal import owed
 from hl7bridge.journal.guard import ACTIVE, Guard, key_lanes, reseal_secret
 from hl7bridge.journal.transaction import Round
 from hl7bridge.sealing import Damaged, is_sealed, key_id, prefix_of
 
+SEALED = (  # every column that holds sealed texts of messages
+    ("payloads", "raw"),
+    ("payloads", "ack"),
+    ("edits", "raw"),
+    ("history", "proof"),
+    *(("acknowledgements", column) for _, column in owed.COLUMNS),
+)
 AT_ONCE = 100  # messages of one transaction: senders wait no longer than that takes
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`last`: seq of its last message, None at the end; `changed`: texts sealed anew; `unopened`: that do not open."""
+    """`last`: seq of its last message (number of its last row), None at the end; `messages`: how many of them;
+    `changed`: texts sealed anew; `unopened`: that do not open."""
 
     last: int | None
     messages: int
@@ -30,12 +39,8 @@ class Batch:
 
 def reseal(round_: Round, after: int) -> Batch:
     """The messages behind the seq `after`. JournalRefusal: the daemon does not seal with the active key yet."""
+    _agreed(round_)
     connection, guard = round_.connection, round_.guard
-    row = connection.execute("SELECT value FROM secrets WHERE name = ?", (ACTIVE,)).fetchone()
-    if not guard.keyring.active or row is None or row[0].decode("ascii") != guard.keyring.active:
-        raise JournalRefusal(
-            f"the daemon does not encrypt with '{guard.keyring.active}' yet: (re)start `hl7bridge serve` first"
-        )
     found = connection.execute(
         "SELECT seq, id FROM messages WHERE seq > ? ORDER BY seq LIMIT ?", (after, AT_ONCE)
     ).fetchall()
@@ -56,6 +61,33 @@ def reseal(round_: Round, after: int) -> Batch:
         chosen = "SELECT seq, lanes FROM messages WHERE seq BETWEEN ? AND ?"
         key_lanes(connection, guard.lane_key, chosen, (found[0][0], found[-1][0]))
     return Batch(found[-1][0] if found else None, len(found), changed, unopened)
+
+
+def reseal_owed(round_: Round, after: int) -> Batch:
+    """Application acknowledgements behind the row `after`, whether their messages are still there or not."""
+    _agreed(round_)
+    connection, guard = round_.connection, round_.guard
+    last, rows, changed, unopened = None, 0, 0, 0
+    for number, kind, column, stored in owed.texts(connection, after, AT_ONCE):
+        rows, last = rows + (number != last), number
+        if not stored or guard.keyring.is_current(stored):
+            continue
+        text = owed.opened(guard, kind, number, stored)
+        if text is None:
+            unopened += 1
+            continue
+        statement = f"UPDATE acknowledgements SET {column} = ? WHERE number = ?"
+        connection.execute(statement, (owed.seal(guard, kind, number, text), number))
+        changed += 1
+    return Batch(last, rows, changed, unopened)
+
+
+def _agreed(round_: Round) -> None:
+    """Raises JournalRefusal while the daemon seals with another key, or with none."""
+    active = round_.guard.keyring.active
+    row = round_.connection.execute("SELECT value FROM secrets WHERE name = ?", (ACTIVE,)).fetchone()
+    if not active or row is None or row[0].decode("ascii") != active:
+        raise JournalRefusal(f"the daemon does not encrypt with '{active}' yet: (re)start `hl7bridge serve` first")
 
 
 def _texts(seq: int) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -96,7 +128,7 @@ def retire(round_: Round) -> list[str]:
             connection.execute(
                 f"SELECT 1 FROM {table} WHERE substr({column}, 1, ?) = ? LIMIT 1", (length, begin)
             ).fetchone()
-            for table, column in (("payloads", "raw"), ("payloads", "ack"), ("edits", "raw"), ("history", "proof"))
+            for table, column in SEALED
         )
         if not used:
             connection.execute("DELETE FROM keys WHERE id = ?", (id,))

@@ -117,6 +117,8 @@ def _table(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -
         if key is None:
             return done, 1
     most = source.execute("SELECT max(last_seq, seals) FROM tally").fetchone()[0]
+    with contextlib.suppress(sqlite3.DatabaseError):  # numbers of their own, of refused messages too, may be greater
+        most = max(most, source.execute(f"SELECT max({key}) FROM {table}").fetchone()[0] or 0)
     done = 0
     for number in range(1, most + 1):
         try:

@@ -8,8 +8,8 @@ What holds here:
 - `waiting_lanes` has a row for each lane of each message that waits, so that to ask whether some lanes are blocked
   costs those lanes only.
 - `history` holds every change of state after the arrival; the arrival itself is in `messages`.
-- `seals` is the chain of receipts: see receipts.py. `payloads`, `edits` and the proofs of `history` may be sealed by a
-  key: see guard.py.
+- `seals` is the chain of receipts: see receipts.py. `payloads`, `edits`, the proofs of `history`, header and bytes
+  of `acknowledgements` may be sealed by a key: see guard.py.
 - Texts that are no valid Unicode (bytes of a wrong charset, carried as surrogates) are stored as BLOB: see rows.py.
 """
 

@@ -188,6 +188,11 @@ class SqliteJournal:
         """Entries of the audit with a number greater than `after`, in order."""
         return await self._readers.run(partial(auditing.read, after=after, limit=limit))
 
+    @property
+    def guard(self) -> Guard:
+        """How columns are sealed, for the readers of further tables."""
+        return self._guard
+
     async def read(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """The answer of a reading connection, for the journal's further tables (acknowledgements, fragments)."""
         return await self._readers.run(work)
@@ -199,6 +204,11 @@ class SqliteJournal:
     async def rotate(self, after: int) -> rotation.Batch:
         """Seals the next messages behind the seq `after` with the active key: one short transaction."""
         batch: rotation.Batch = await self._writer.submit(partial(rotation.reseal, after=after))
+        return batch
+
+    async def rotate_owed(self, after: int) -> rotation.Batch:
+        """The same for application acknowledgements, behind the row `after`."""
+        batch: rotation.Batch = await self._writer.submit(partial(rotation.reseal_owed, after=after))
         return batch
 
     async def retire(self) -> list[str]:

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hl7bridge.journal import owed
 from hl7bridge.journal.protocol import Appended, ControlIdReused, OutOfSequence, Received, State
 from hl7bridge.journal.rows import bindable
 
@@ -30,10 +31,6 @@ _EXPECTED = "SELECT expected FROM sequences WHERE link = ?"
 _EXPECT = (
     "INSERT INTO sequences (link, expected, at) VALUES (?, ?, ?)"
     " ON CONFLICT (link) DO UPDATE SET expected = excluded.expected, at = excluded.at"
-)
-_OWE = (
-    "INSERT INTO acknowledgements (seq, channel, condition, after, header, state, reason, at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _PART = "INSERT INTO fragments (seq, pointer, continues) VALUES (?, ?, ?)"
 
@@ -79,10 +76,8 @@ def stored(round_: Round, seq: int, message: Received) -> None:
     terms = message.terms
     assert terms is not None
     if terms.owed is not None:
-        owed = terms.owed
         state = "awaited" if message.state is State.RECEIVED else "decided"
-        row = (seq, bindable(owed.channel), owed.condition, owed.after, owed.header, state, message.reason)
-        round_.connection.execute(_OWE, (*row, message.received_at))
+        owed.insert(round_, seq, terms.owed, state, message.reason, message.received_at)
     if terms.fragment is not None:
         part = terms.fragment
         round_.connection.execute(_PART, (seq, bindable(part.pointer), bindable(part.continues)))

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from hl7bridge.journal import receipts, rows
+from hl7bridge.journal import owed, receipts, rows
 from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.reader import is_damage
 from hl7bridge.sealing import Damaged
@@ -390,6 +390,7 @@ class Whole:
             self._chain.end()
             self._again(doubtful)
             self._gone()
+            self._owed()
             self._anchored(anchor)
             end = head(self._connection)
         self._progress(work, work)
@@ -464,6 +465,13 @@ class Whole:
                 self._findings.append(Finding("the seals before it are missing", self._chain.first))
             elif row and receipts.hash_of(pruned[1], self._chain.first, row[0], row[2]) != row[1]:
                 self._findings.append(Finding("does not follow from the seal before", self._chain.first))
+
+    def _owed(self) -> None:
+        """Application acknowledgements have no receipts, but what is sealed has to open."""
+        for number, kind, _, stored in owed.everything(self._connection):
+            if owed.opened(self._guard, kind, number, stored) is None:
+                what = "header" if kind == owed.HEADER else "text"
+                self._findings.append(Finding(f"the {what} of application ACK number {number} is not what was stored"))
 
     def _anchored(self, anchor: tuple[int, str] | None) -> None:
         if anchor is None or anchor[0] < self._chain.first:

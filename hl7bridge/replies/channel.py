@@ -31,6 +31,7 @@ from hl7bridge.replies.judgement import Verdict, judged
 if TYPE_CHECKING:
     from hl7bridge.replies.replies import Observer
 
+DAMAGED = "damaged in the journal"
 LOOK = 1.0  # seconds between looks for what is due
 
 
@@ -113,6 +114,9 @@ class Channel:
             self._client = self._made()
 
     async def _one(self, row: Acknowledgement) -> None:
+        if row.damaged:
+            await self.give_up(row, DAMAGED)
+            return
         await self._with_present_files()
         if self._keys.accept_ack == "NE":
             await self._client.post(row.raw)
@@ -123,18 +127,22 @@ class Channel:
         if verdict is Verdict.TAKEN:
             await self._settle(row, "sent", f"answered {code}")
         elif verdict is Verdict.REFUSED:
-            await self._settle(row, "given-up", f"refused with {code}")
+            await self.give_up(row, f"refused with {code}")
         else:
             await self._again(row, f"answered {code}")
 
     async def _again(self, row: Acknowledgement, why: str) -> None:
         now = self._clock()
         if now - row.due_at >= self._keys.give_up_after:
-            await self._settle(row, "given-up", f"after {row.attempts + 1} attempts, the last: {why}")
+            await self.give_up(row, f"after {row.attempts + 1} attempts, the last: {why}")
             return
         pause = self._schedule.pause(row.attempts + 1, self._chance())
         await self._rows.again(row.number, now + pause, why)
         self._observer.put_off(self.name, row.code, why, row.attempts + 1)
+
+    async def give_up(self, row: Acknowledgement, why: str) -> None:
+        """It will never be sent, and that is told."""
+        await self._settle(row, "given-up", why)
 
     async def _settle(self, row: Acknowledgement, state: str, detail: str) -> None:
         await self._rows.settle(row.number, state, detail, self._clock())

@@ -21,7 +21,7 @@ from hl7bridge.hl7v2.ack import Stamp
 from hl7bridge.journal.acknowledgements import Acknowledgement, Acknowledgements
 from hl7bridge.journal.protocol import Entry
 from hl7bridge.journal.sqlite import SqliteJournal
-from hl7bridge.replies.channel import LOOK, Channel
+from hl7bridge.replies.channel import DAMAGED, LOOK, Channel
 from hl7bridge.replies.judgement import built
 
 FORGET_EVERY = 600.0  # seconds between looks for rows that were settled long ago
@@ -135,6 +135,9 @@ class Replies:
         return len(rows)
 
     async def _built(self, row: Acknowledgement, keys: ApplicationAcks) -> None:
+        if row.damaged:
+            await self.channels[row.channel].give_up(row, DAMAGED)
+            return
         made = built(row, keys.after, keys.accept_ack, self._reading.stamp())
         await self.rows.build(row.number, made, self._reading.clock())
         if made is None:

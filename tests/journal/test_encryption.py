@@ -18,14 +18,18 @@ from click.testing import CliRunner
 from journal_support import NOW, Clock, parked, received
 
 from hl7bridge.cli.dlq import dlq
+from hl7bridge.cli.journal import journal as journal_command
 from hl7bridge.cli.keys import keys
 from hl7bridge.cli.messages import messages
+from hl7bridge.cli.prove import prove
 from hl7bridge.config import Config, Encryption
 from hl7bridge.delivery.answer import Issue
 from hl7bridge.delivery.deadletter import DeadLetters, Letter
 from hl7bridge.errors import ConfigError, JournalError, JournalRefusal
 from hl7bridge.journal import files, verify
-from hl7bridge.journal.protocol import Change, Filter, State
+from hl7bridge.journal.acknowledgements import Acknowledgements, Built
+from hl7bridge.journal.guard import open_guard
+from hl7bridge.journal.protocol import Change, Filter, Owed, State, Terms
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.reasons import ENDPOINT_REJECTED
 from hl7bridge.sealing import Damaged, KeyMissing, Keyring, key_of, new_key, open_keyring
@@ -63,6 +67,73 @@ async def test_nothing_of_a_message_can_be_read_in_the_files(tmp_path: Path) -> 
     assert SENTINEL not in on_disk(tmp_path)
     await journal.close()
     assert SENTINEL not in on_disk(tmp_path)
+
+
+HEADER = b"MSH|^~\\&|LAB|ZZSENTINELZZ|EHR|SOUTH|2024||ADT^A01|%d|P|2.5|||AL|AL"
+OWED = Terms(owed=Owed("lab", "AL", "delivered", HEADER % 1))
+
+
+async def answered(journal: SqliteJournal, number: int) -> Acknowledgements:
+    """A delivered message whose application ACK is due, and one that was refused."""
+    rows = Acknowledgements(journal)
+    stored = await journal.append(message(number, terms=OWED))
+    await journal.apply(Change(stored.id, State.DELIVERED, 1))
+    (row,) = await rows.of(stored.id)
+    assert row.header == HEADER % 1
+    await rows.build(row.number, Built("AA", f"own{number}", b"MSA|AA|ZZSENTINELZZ\r"), NOW)
+    await rows.owe(Owed("lab", "AL", "delivered", HEADER % 2), Built("AR", "ownr", b"MSA|AR|ZZSENTINELZZ\r"), NOW)
+    return rows
+
+
+async def test_nothing_of_an_application_ack_can_be_read_in_the_files_and_all_of_it_by_its_channel(
+    tmp_path: Path,
+) -> None:
+    journal = await opened(tmp_path, "one")
+    rows = await answered(journal, 1)
+    assert SENTINEL not in on_disk(tmp_path)
+    due = await rows.due("lab", NOW)
+    assert [row.raw for row in due] == [b"MSA|AA|ZZSENTINELZZ\r", b"MSA|AR|ZZSENTINELZZ\r"]
+    assert [row.header for row in due] == [HEADER % 1, HEADER % 2]
+    assert not any(row.damaged for row in due)
+    await journal.close()
+    assert SENTINEL not in on_disk(tmp_path)
+
+
+async def test_an_application_ack_in_another_s_place_is_damage_and_verify_names_it(tmp_path: Path) -> None:
+    journal = await opened(tmp_path, "one")
+    await answered(journal, 1)
+    await journal.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / files.DATABASE, isolation_level=None)) as connection:
+        connection.execute("UPDATE acknowledgements SET raw = (SELECT raw FROM acknowledgements WHERE number = 2)")
+    journal = await opened(tmp_path, "one")
+    swapped, whole = await Acknowledgements(journal).due("lab", NOW)
+    assert swapped.damaged and swapped.raw == b"" and not whole.damaged
+    await journal.close()
+    with contextlib.closing(files.connect_proof(tmp_path / files.DATABASE)) as connection:
+        guard = open_guard(connection, Keyring({"one": ONE}, "one"), 0.0, owner=False)
+        (finding,) = verify.Whole(connection, guard).run().findings
+    assert str(finding) == "the text of application ACK number 1 is not what was stored"
+
+
+async def test_a_rotation_seals_application_acks_anew_and_only_then_lets_the_old_key_go(tmp_path: Path) -> None:
+    journal = await opened(tmp_path)
+    await answered(journal, 1)
+    await journal.close()
+    await (await opened(tmp_path, "one")).close()
+    journal = await opened(tmp_path, "one")
+    await answered(journal, 2)
+    await journal.close()
+    journal = await opened(tmp_path, "one", "two")
+    assert await rotated(journal) == 4
+    assert await journal.retire() == [], "application ACKs are still sealed with it"
+    batch = await journal.rotate_owed(0)
+    assert (batch.last, batch.messages, batch.changed, batch.unopened) == (4, 4, 8, 0)
+    assert (await journal.rotate_owed(0)).changed == 0
+    assert (await journal.rotate_owed(4)).last is None
+    assert await journal.retire() == ["one"]
+    assert [row.header for row in await Acknowledgements(journal).due("lab", NOW)][:2] == [HEADER % 1, HEADER % 2]
+    await journal.close()
+    assert SENTINEL not in (tmp_path / files.DATABASE).read_bytes()
 
 
 async def test_an_identifier_cannot_be_guessed_from_its_lane_and_the_order_stays(tmp_path: Path) -> None:
@@ -148,8 +219,6 @@ async def test_a_rotation_seals_everything_anew_beside_the_daemon_and_lets_the_o
     await journal.close()
     assert SENTINEL not in (tmp_path / files.DATABASE).read_bytes()
     with contextlib.closing(files.connect_proof(tmp_path / files.DATABASE)) as connection:
-        from hl7bridge.journal.guard import open_guard
-
         guard = open_guard(connection, Keyring({"two": TWO}, "two"), 0.0, owner=False)
         assert verify.Whole(connection, guard).run().findings == ()
 
@@ -286,6 +355,7 @@ async def _filled(config: Config) -> str:
     journal = await SqliteJournal.open(config.journal.path, min_free_bytes=0, clock=Clock(), keyring=keyring)
     found = await journal.append(parked(1, raw=RAW % 1))
     DeadLetters(Path(config.dead_letters.path), keyring).write(letter(found.id, raw=RAW % 1))
+    await answered(journal, 2)
     await journal.close()
     return found.id
 
@@ -313,7 +383,7 @@ def test_the_commands_of_a_rotation_in_their_order(config: Config, tmp_path: Pat
         update={"encryption": Encryption(keys={"two": after.encryption.keys["two"]}, active="two")}
     )
     counted = json.loads(run(keys, ["verify", "--json"], obj=only_two).stdout)
-    assert counted == {"by_key": {"two": 2}, "unopened": 0, "unopened_dead_letters": 0}
+    assert counted == {"by_key": {"two": 8}, "unopened": 0, "unopened_dead_letters": 0}
     raw = run(messages, ["show", id, "--raw"], obj=only_two)
     assert raw.stdout_bytes == RAW % 1
 
@@ -321,6 +391,35 @@ def test_the_commands_of_a_rotation_in_their_order(config: Config, tmp_path: Pat
 async def _reopened(config: Config) -> None:
     keyring = open_keyring(config.encryption)
     await (await SqliteJournal.open(config.journal.path, min_free_bytes=0, keyring=keyring)).close()
+
+
+def test_prove_and_journal_verify_hold_an_encrypted_journal_before_and_after_a_rotation(
+    config: Config, tmp_path: Path
+) -> None:
+    id = asyncio.run(_filled(config))
+    run = CliRunner().invoke
+    after = with_active(config, "two")
+    for step in (config, after):
+        proved = run(prove, [id, "--json"], obj=step)
+        assert proved.exit_code == 0, proved.output
+        document = json.loads(proved.stdout)
+        assert document["verified"] is True and document["stored"] == "whole"
+        whole = run(journal_command, ["verify", "--json"], obj=step)
+        assert whole.exit_code == 0, whole.output
+        assert json.loads(whole.stdout)["verified"] is True
+        assert SENTINEL.decode() not in proved.output + whole.output
+        if step is config:
+            asyncio.run(_reopened(after))
+            assert run(keys, ["rotate"], obj=after).exit_code == 0
+    without = config.model_copy(update={"encryption": Encryption(keys={"one": config.encryption.keys["one"]})})
+    for refused in (run(prove, [id], obj=without), run(journal_command, ["verify"], obj=without)):
+        assert isinstance(refused.exception, JournalError), refused.output
+        assert "the key 'two'" in str(refused.exception), "neither right nor wrong: the key is not there"
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal" / files.DATABASE, isolation_level=None)) as connection:
+        connection.execute("UPDATE payloads SET raw = (SELECT raw FROM payloads ORDER BY seq DESC) WHERE seq = 1")
+    proved = run(prove, [id], obj=after)
+    assert proved.exit_code == 1 and "is not the one that was received" in proved.output
+    assert run(journal_command, ["verify"], obj=after).exit_code == 1
 
 
 def test_show_and_export_decrypt_with_an_audit_line(config: Config, tmp_path: Path) -> None:

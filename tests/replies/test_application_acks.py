@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from replies_stand import channels, commit, fields, message, running, stand
 
+from hl7bridge.journal import files
 from hl7bridge.journal.protocol import State
 from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.sealing import Keyring
 
 
 @pytest.fixture(autouse=True)
@@ -307,3 +312,26 @@ async def test_a_journal_that_fails_meanwhile_costs_nothing_but_time(
             await s.give(message())
             await s.settle("C1", State.DELIVERED)
             await s.until_said("sent", "AA")
+
+
+@pytest.mark.parametrize(("state", "column"), [("decided", "header"), ("due", "raw")])
+async def test_one_that_is_damaged_in_the_journal_is_never_sent_and_is_given_up_aloud(
+    tmp_path: Path, state: str, column: str
+) -> None:
+    async with stand(tmp_path) as s:
+        await s.give(message())
+        id = await s.settle("C1", State.DELIVERED)
+        if state == "due":
+            s.receiver.answer = lambda ack, n: None
+            async with s.replies():
+                await s.until(lambda: len(s.receiver.came) >= 1)
+        came = len(s.receiver.came)
+        with contextlib.closing(sqlite3.connect(tmp_path / files.DATABASE, isolation_level=None)) as connection:
+            sealed_elsewhere = Keyring({"k": bytes(32)}, "k").seal(b"MSH|", b"elsewhere")
+            connection.execute(f"UPDATE acknowledgements SET {column} = ?", (sealed_elsewhere,))
+        s.journal.guard.keyring._ciphers["k"] = AESGCM(bytes(32))
+        s.receiver.answer = lambda ack, _: commit(ack)
+        async with s.replies():
+            await s.until_said("given-up")
+        assert (await s.of(id)).state == "given-up" and (await s.of(id)).detail == "damaged in the journal"
+        assert len(s.receiver.came) == came
