@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from hl7bridge.config import model as models
 from hl7bridge.config import shape
 from hl7bridge.config.describe import shown
 from hl7bridge.config.model import Config
@@ -39,7 +43,7 @@ def keys_document() -> str:
             if shape.section(field.annotation) or shape.section(shape.item(field.annotation)):
                 continue
             name = shape.dotted((*path, key))
-            rows.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_text(field.description)} |")
+            rows.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_meaning(model, key)} |")
         purpose = _text((model.__doc__ or "").strip()) if path else "Keys at the top of the file."
         example = variable(tuple(0 if step == "N" else step for step in (*path, next(iter(_scalars(model))))))
         parts.append(f"## {title}\n\n{purpose} Variables: `{example}` and so on.\n")
@@ -89,6 +93,31 @@ def _default(field: FieldInfo) -> str:
     return text[1:-1] if text.startswith("(") else f"`{text}`"
 
 
+def _meaning(model: type[BaseModel], key: str) -> str:
+    """The docstring under a key, in its section or the one that this extends."""
+    for section in model.__mro__:
+        said = _docstrings().get(section.__name__, {})
+        if found := said.get(key) or said.get(f"{key}_"):  # a key that Python has a word for has a _ behind it
+            return _text(found)
+    return ""
+
+
+@cache
+def _docstrings() -> Mapping[str, Mapping[str, str]]:
+    """By section and attribute, from the source: Python does not keep them, and no start should look for them."""
+    found: dict[str, dict[str, str]] = {}
+    for section in ast.parse(inspect.getsource(models)).body:
+        if not isinstance(section, ast.ClassDef):
+            continue
+        said = found[section.name] = {}
+        for statement, below in zip(section.body, section.body[1:], strict=False):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                said[statement.target.id] = inspect.cleandoc(str(below.value.value))
+    return found
+
+
 def _text(text: str | None) -> str:
     return " ".join((text or "").split())
 
@@ -110,7 +139,7 @@ def _sample_of(model: type[BaseModel], indent: str) -> Iterator[str]:
         unset = field.get_default(call_default_factory=True) in (None, ())
         if inner is None and listed is None:
             yield from [] if indent else [""]
-            yield f"{indent}# {_text(field.description)}"
+            yield f"{indent}# {_meaning(model, key)}"
             yield f"{indent}{'# ' if unset else ''}{key}: {_yaml(field)}".rstrip()
             continue
         found = inner or listed

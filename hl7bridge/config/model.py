@@ -21,8 +21,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 class Section(BaseModel):
     """A part of the configuration: frozen, no unknown keys."""
 
+    # defer_build: one validator is made, for the whole, when a configuration is read; none for each section before
     model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=True, use_attribute_docstrings=True, hide_input_in_errors=True
+        frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True, defer_build=True
     )
 
 

@@ -34,6 +34,8 @@ class Definitions:
     def __init__(self, data: dict[str, dict[str, list[list[Any]]]]) -> None:
         self._segments = data["segments"]
         self._datatypes = data["datatypes"]
+        self._fields: dict[str, dict[int, Field]] = {}  # of the segments that were asked for
+        self._components: dict[str, dict[int, Component]] = {}
 
     def segment_ids(self) -> Iterator[str]:
         """All segments, in alphabetical order."""
@@ -47,17 +49,33 @@ class Definitions:
 
     def fields(self, segment_id: str) -> tuple[Field, ...]:
         """The fields of a segment, by number; there may be gaps."""
-        return tuple(Field(*row) for row in self._segments.get(segment_id, ()))
+        return tuple(self._fields_of(segment_id).values())
 
     def field(self, segment_id: str, number: int) -> Field | None:
-        return next((field for field in self.fields(segment_id) if field.number == number), None)
+        return self._fields_of(segment_id).get(number)
 
     def components(self, datatype: str) -> tuple[Component, ...]:
         """The components of a data type, by number; none for a primitive."""
-        return tuple(Component(*row) for row in self._datatypes.get(datatype, ()))
+        return tuple(self._components_of(datatype).values())
 
     def component(self, datatype: str, number: int) -> Component | None:
-        return next((component for component in self.components(datatype) if component.number == number), None)
+        return self._components_of(datatype).get(number)
+
+    def _fields_of(self, segment_id: str) -> dict[int, Field]:
+        found = self._fields.get(segment_id)
+        if found is None:
+            found = {row[0]: Field(*row) for row in self._segments.get(segment_id, ())}
+            if found:  # of what the standard has, so that no text from outside is kept
+                self._fields[segment_id] = found
+        return found
+
+    def _components_of(self, datatype: str) -> dict[int, Component]:
+        found = self._components.get(datatype)
+        if found is None:
+            found = {row[0]: Component(*row) for row in self._datatypes.get(datatype, ())}
+            if found:
+                self._components[datatype] = found
+        return found
 
 
 def load_definitions() -> Definitions:

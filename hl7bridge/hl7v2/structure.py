@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hl7bridge.hl7v2.arrangement import Arranger
 from hl7bridge.hl7v2.groups import Arrangement, Group, Leaf, Problem
@@ -21,15 +22,8 @@ class Structure:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        root = read_structure(text)
-        self.nodes: dict[str, Node] = {}
-        self._register(root)
+        root, self.nodes = _read(text)
         self._arranger = Arranger(root)
-
-    def _register(self, group: Node) -> None:
-        for child in group.children:
-            self.nodes[child.path] = child
-            self._register(child)
 
     def resolve(self, suffix: str) -> str:
         """The one path that is or ends with `suffix`, whole names compared; a full path wins. ValueError otherwise."""
@@ -78,3 +72,18 @@ class Structure:
     def arrange(self, segments: Iterable[Segment]) -> Arrangement:
         """The segments as a tree of groups; what has no place is in `problems` and `unplaced`. Never raises."""
         return self._arranger.arrange(segments)
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> tuple[Node, dict[str, Node]]:
+    """The root and all nodes by path, which nobody changes: reading, overlays and checks ask for the same texts."""
+    root = read_structure(text)
+    nodes: dict[str, Node] = {}
+
+    def register(group: Node) -> None:
+        for child in group.children:
+            nodes[child.path] = child
+            register(child)
+
+    register(root)
+    return root, nodes

@@ -78,7 +78,8 @@ class _Tokens:
         self._items: list[tuple[str, str, int]] = []
         self._at = 0
         position = 0
-        while text[position:].strip():
+        end = len(text.rstrip())
+        while position < end:
             found = _TOKEN.match(text, position)
             if found is None:
                 start = position + len(text[position:]) - len(text[position:].lstrip())

@@ -141,7 +141,7 @@ def _with_segments(node: Fields) -> Fields:
             last[path] = f"{path.rpartition('.')[0]}.{found[2]}".lstrip(".")
         except ValueError:
             left.append(item)
-    entries = {**node.entries, "structure": (node.entries["structure"][0], replace(structure, text=text))}
+    entries = {**node.entries, "structure": (node.entries["structure"][0], structure._replace(text=text))}
     del entries["segments"]
     if left:
         entries["segments"] = (node.entries["segments"][0], Items(tuple(left), node.entries["segments"][0]))

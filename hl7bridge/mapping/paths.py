@@ -7,6 +7,7 @@ whether a name exists is the checker's question. Grammar: docs/mapping-reference
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from hl7bridge.mapping.schema import Label, Literal_, Path, Place, Ref, Step, is_segment_name
 
@@ -34,17 +35,26 @@ class Malformed(ValueError):
 
 def parse_ref(text: str, column: int = 1) -> Ref:
     """`PID`, `PID-5.1.2`, or in a data type table `XPN`, `XPN.1.2`."""
+    read = _ref(text)
+    if isinstance(read, str):
+        raise Malformed(column, read)
+    return read
+
+
+@lru_cache(maxsize=8192)
+def _ref(text: str) -> Ref | str:
+    """The reference, or what is wrong with it. Tables name the same few thousand again and again."""
     match = _REF.fullmatch(text)
     if match is None:
-        raise Malformed(column, f"{text!r} is not a field like PID-5.1 or a component like XPN.1{_ref_hint(text)}")
+        return f"{text!r} is not a field like PID-5.1 or a component like XPN.1{_ref_hint(text)}"
     root, separator, numbers = match[1], match[2], match[3]
     parts = tuple(int(n) for n in numbers.split(".")) if numbers else ()
     if 0 in parts:
-        raise Malformed(column, f"{text!r}: fields and components are counted from 1")
+        return f"{text!r}: fields and components are counted from 1"
     ref = Ref(root, parts)
     if separator and str(ref) != text:
         kind = "a segment, its fields are" if is_segment_name(root) else "a data type, its components are"
-        raise Malformed(column, f"{text!r}: {root} is {kind} written {ref}")
+        return f"{text!r}: {root} is {kind} written {ref}"
     return ref
 
 

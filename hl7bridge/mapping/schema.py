@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hl7bridge.fhir.conversion import Difference
 
@@ -17,8 +17,7 @@ Fallback = Literal["", "yes", "new"]
 Write = Literal["", "create", "patch", "replace", "delete"]  # "": as identity.yaml says
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where something stands: file as the analyst knows it (from its folder's own name on), line, column from 1."""
 
     file: str

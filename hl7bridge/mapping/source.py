@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -18,17 +19,16 @@ from hl7bridge.errors import Mistake
 from hl7bridge.mapping.schema import Place
 
 try:
-    from yaml import CSafeLoader as _Loader
+    from yaml import CSafeLoader as _SafeLoader
 except ImportError:  # pragma: no cover  (PyYAML built without libyaml)
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
 
 FOLDERS = ("messages", "shared", "segments", "datatypes", "codes", "r5")
 FILES = ("options", "identity")
 _VERSION_LENGTH = 12  # hex digits: 48 bits tell any two versions of one site's tables apart
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """A scalar. `inline`: it stands in one line as written, so that a column inside it can be named."""
 
     text: str
@@ -64,6 +64,19 @@ class Fields:
 
 
 Node = Text | Items | Fields
+
+
+class _Loader(_SafeLoader):
+    """Composes without asking what a scalar means: here every scalar is the text that was written."""
+
+    def resolve(self, kind: object, value: object, implicit: object) -> str:
+        return ""
+
+    def descend_resolver(self, node: object, index: object) -> None:
+        pass
+
+    def ascend_resolver(self) -> None:
+        pass
 
 
 class Mistakes:

@@ -1,0 +1,30 @@
+"""When Python's collector of cyclic garbage looks, and at what.
+
+What holds and why: tables, models and modules are many objects that are made at once and stay. While they are made
+the collector would look at all of them again and again, a fifth of the time of a start, and find nothing. What stays
+for the life of the process is then left out of every later look, so that a look in the middle of traffic is short.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """The collector rests; what is no longer referred to is freed at once all the same, but for cycles."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def settled() -> None:
+    """What is there now stays: garbage is taken out once more, the rest is never looked at again."""
+    gc.collect()
+    gc.freeze()
