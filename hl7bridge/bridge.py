@@ -33,7 +33,7 @@ from hl7bridge.intake import Intake, control_ids
 from hl7bridge.joining import Joining
 from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, owe, start_link, undelivered
 from hl7bridge.journal.acknowledgements import Acknowledgements
-from hl7bridge.journal.protocol import Journal
+from hl7bridge.journal.protocol import DamagedPage, Journal
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
@@ -299,11 +299,17 @@ class Bridge:
         """Removes what is delivered and past its retention, now and then."""
         while True:
             try:
+                before = len(journal.stuck)
                 if removed := await journal.retain(time.time()):
                     self._log.info("removed delivered messages past their retention", count=removed)
+                if stuck := len(journal.stuck) - before:
+                    self.metrics.damage("retention").inc(stuck)
+                    self._log.error("messages past their retention stand on damaged pages and stay", count=stuck)
                 number, hash = await journal.head()
                 self._log.info("receipts sealed", anchor=f"{number}:{hash}")
             except JournalError as error:
+                if isinstance(error, DamagedPage):
+                    self.metrics.damage("retention").inc()
                 self._log.error("retention failed, tried again later", **told(error))
             await asyncio.sleep(RETAIN_EVERY)
 

@@ -25,6 +25,7 @@ from hl7bridge.config import Config, Listener, Smart, secret, with_headers
 from hl7bridge.delivery.disk import wider_than_private
 from hl7bridge.delivery.endpoint import HttpEndpoint, Probe, open_endpoint
 from hl7bridge.errors import Hl7BridgeError
+from hl7bridge.journal.files import DATABASE, whole
 from hl7bridge.mllp.client import MllpClient
 from hl7bridge.reasons import DAMAGED
 from hl7bridge.replies import channels_of
@@ -212,12 +213,33 @@ def _at_rest(config: Config) -> Iterator[Finding]:
         yield Finding("FAIL", "encryption", f"{open_keys[0]} can be read by other users", f"chmod 600 {open_keys[0]}")
     elif keyring.active:
         yield Finding("ok", "encryption", f"at rest by '{keyring.active}', {len(keyring.ids)} keys load")
+    elif config.encryption.accept_clear:
+        yield Finding("ok", "encryption", "none: messages are stored in clear, as encryption.accept_clear says")
     else:
-        yield Finding("ok", "encryption", "none: messages are stored in clear (see encryption.keys)")
+        remedy = "`hl7bridge keys new` makes a key; where the disk itself is encrypted, set encryption.accept_clear"
+        yield Finding("warn", "encryption", "none: messages are stored in clear", remedy)
     damaged = roots[1] / DAMAGED.code
     if damaged.is_dir() and any(damaged.iterdir()):
         remedy = "see the disk, then `hl7bridge journal verify` and `hl7bridge dlq list --reason damaged`"
         yield Finding("FAIL", "journal content", "damaged messages are among the dead letters", remedy)
+    yield from _file_of(roots[0])
+
+
+def _file_of(journal: Path) -> Iterator[Finding]:
+    """Every page of the journal's file, where that takes a second at most."""
+    subject = "journal file"
+    remedy = "see the disk; `hl7bridge journal verify` names what is hit, `journal salvage` saves the rest"
+    try:
+        sound = whole(journal)
+    except Hl7BridgeError as error:
+        yield Finding("FAIL", subject, str(error), remedy)
+        return
+    if sound is None:
+        yield Finding("ok", subject, "too large to be looked at in passing: `hl7bridge journal verify` reads all of it")
+    elif not sound:
+        yield Finding("FAIL", subject, "pages of it are damaged", remedy)
+    elif (journal / DATABASE).exists():
+        yield Finding("ok", subject, "every page is whole")
 
 
 def _folder(subject: str, folder: Path, key: str) -> Iterator[Finding]:

@@ -245,6 +245,9 @@ class Encryption(Section):
     until `hl7bridge keys rotate` has done its work."""
     active: str = ""
     """Id of the key that new data is encrypted with."""
+    accept_clear: bool = False
+    """Without keys, journal and dead letters are stored in clear: `true` says that this is meant (the disk itself is
+    encrypted, say), and `doctor` does not warn of it."""
 
 
 class Tokens(Section):

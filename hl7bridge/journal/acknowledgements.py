@@ -17,14 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from hl7bridge.errors import JournalError
 from hl7bridge.journal import owed as stored
 from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Owed
 from hl7bridge.journal.rows import bindable, id_bytes, id_text, readable
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.journal.transaction import Round
-from hl7bridge.sealing import KeyMissing
 
 KEEP = 30 * 86_400.0  # seconds a settled row is kept for `messages show`
 AT_ONCE = 100  # rows a look gives, and rows removed in one transaction
@@ -154,10 +152,7 @@ class Acknowledgements:
 def _rows(
     connection: sqlite3.Connection, guard: Guard, condition: str, terms: Sequence[object]
 ) -> list[Acknowledgement]:
-    try:
-        return [_row(guard, row) for row in connection.execute(f"{_SELECT} {condition}", tuple(terms))]
-    except KeyMissing as error:
-        raise JournalError(str(error)) from None
+    return [_row(guard, row) for row in connection.execute(f"{_SELECT} {condition}", tuple(terms))]
 
 
 def _row(guard: Guard, row: tuple[Any, ...]) -> Acknowledgement:

@@ -115,6 +115,23 @@ def connect_proof(file: Path, copy: bool = False) -> sqlite3.Connection:
     raise JournalError(f"{file} cannot be read ({last}). {ADVICE}")
 
 
+def whole(folder: Path) -> bool | None:
+    """Is every page of the journal's file in order? None: it is too large to be asked in passing. Nothing is written.
+
+    Without a journal it is. Raises JournalError when the file cannot be opened at all.
+    """
+    file = folder / DATABASE
+    if not file.exists():
+        return True
+    if file.stat().st_size > CHECKED_BYTES:
+        return None
+    with contextlib.closing(connect_proof(file)) as connection:
+        try:
+            return [row[0] for row in connection.execute("PRAGMA quick_check(1)")] == ["ok"]
+        except sqlite3.DatabaseError:
+            return False
+
+
 def open_owner(folder: Path) -> Lock:
     """Lock the folder, make the journal if there never was one, check it, bring it to the present version."""
     try:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from hl7bridge.errors import JournalRefusal
+from hl7bridge.errors import JournalError, JournalRefusal
 
 
 class State(StrEnum):
@@ -31,6 +31,10 @@ class State(StrEnum):
     WAITING = "waiting"
     DELIVERED = "delivered"
     DEAD = "dead"
+
+
+class DamagedPage(JournalError):
+    """A page of the journal's file is not what was written; the transaction that met it was given up."""
 
 
 class ControlIdReused(JournalRefusal):

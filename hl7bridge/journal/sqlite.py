@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from hl7bridge.journal import audit as auditing
 from hl7bridge.journal import files, reader, receipts, rotation, transaction, verify
 from hl7bridge.journal.guard import Guard, open_guard
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
+from hl7bridge.journal.removal import Removal
 from hl7bridge.journal.rows import id_bytes
 from hl7bridge.journal.writer import OnCommit, Settings, Writer
 from hl7bridge.sealing import Keyring, is_sealed
@@ -31,8 +33,7 @@ from hl7bridge.sealing import Keyring, is_sealed
 Answer = TypeVar("Answer")
 
 DAY = 86_400.0
-REMOVED_AT_ONCE = 200  # messages removed in one transaction: senders wait no longer than that takes
-RETAIN_BATCHES = 50  # transactions of one call of `retain`
+RETAINED_AT_ONCE = 10_000  # messages one call of `retain` removes at most
 
 _EXPIRED = (
     "SELECT seq FROM messages INDEXED BY messages_delivered WHERE state = 'delivered' AND delivered_at < ?"
@@ -45,14 +46,16 @@ class SqliteJournal:
 
     def __init__(
         self, writer: Writer, readers: reader.Readers, lock: files.Lock | None, clock: Callable[[], float], keep: float,
-        guard: Guard,
+        settings: Settings,
     ) -> None:  # fmt: skip
         self._writer = writer
         self._readers = readers
         self._lock = lock
         self._clock = clock
         self._keep = keep
-        self._guard = guard
+        self._guard = settings.guard
+        self._settings = settings
+        self._retention = Removal(settings)
 
     @classmethod
     async def open(
@@ -91,7 +94,7 @@ class SqliteJournal:
                 raise JournalError(f"{file} cannot be written: {error}") from error
             raise
         readers = reader.Readers(partial(files.connect_reader, file))
-        return cls(writer, readers, lock, clock, retention_days * DAY, guard)
+        return cls(writer, readers, lock, clock, retention_days * DAY, settings)
 
     async def append(self, message: Received) -> Appended:
         """See Journal.append. ValueError: a state in which no message arrives."""
@@ -155,27 +158,31 @@ class SqliteJournal:
             raise JournalRefusal("only dead messages can be purged")
         if filter.id is not None and id_bytes(filter.id) is None:
             return 0
+        removal = Removal(self._settings)
+        most = sys.maxsize if filter.limit is None else filter.limit
         total = 0
-        now = self._clock()
-        while filter.limit is None or total < filter.limit:
-            size = REMOVED_AT_ONCE if filter.limit is None else min(filter.limit - total, REMOVED_AT_ONCE)
-            removed: int = await self._writer.submit(partial(_purge, filter=filter, now=now, limit=size))
-            total += removed
-            if removed < size:
-                break
+        while more := await removal.run(State.DEAD, partial(_dead, filter=filter, now=self._clock()), most - total):
+            total += more
+        if removal.stuck:
+            raise JournalRefusal(
+                f"{total} were removed; {len(removal.stuck)} stand on damaged pages of the journal's file and cannot"
+                " be: `hl7bridge journal salvage` makes a file without these pages"
+            )
         return total
 
     async def retain(self, now: float) -> int:
-        """See Journal.retain. At most RETAIN_BATCHES transactions of REMOVED_AT_ONCE messages a call."""
-        total = 0
+        """See Journal.retain. A call is bounded: what is left goes with the next one.
+
+        What stands on a damaged page of the file is stepped over, and stays in `stuck`.
+        """
         if self._keep <= 0:  # kept for ever
-            return total
-        for _ in range(RETAIN_BATCHES):
-            removed: int = await self._writer.submit(partial(_retain, before=now - self._keep))
-            total += removed
-            if removed < REMOVED_AT_ONCE:
-                break
-        return total
+            return 0
+        return await self._retention.run(State.DELIVERED, partial(_expired, before=now - self._keep), RETAINED_AT_ONCE)
+
+    @property
+    def stuck(self) -> frozenset[int]:
+        """Seqs of messages past their retention that damage does not let go."""
+        return frozenset(self._retention.stuck)
 
     async def figures(self) -> Figures:
         return await self._readers.run(reader.figures)
@@ -237,19 +244,14 @@ def _guard(file: Path, keyring: Keyring, now: float, owner: bool) -> Guard:
         return open_guard(connection, keyring, now, owner)
 
 
-def _purge(round_: transaction.Round, filter: Filter, now: float, limit: int) -> int:
+def _dead(connection: sqlite3.Connection, limit: int, filter: Filter, now: float) -> list[int]:
     _, condition, terms = reader.where(filter, now)
     statement = (
         f"SELECT m.seq FROM messages m INDEXED BY messages_dead WHERE {condition} AND m.state = 'dead'"
         " ORDER BY m.seq LIMIT ?"
     )
-    seqs = [seq for (seq,) in round_.connection.execute(statement, (*terms, limit))]
-    return transaction.remove(round_, State.DEAD, seqs)
+    return [seq for (seq,) in connection.execute(statement, (*terms, limit))]
 
 
-def _retain(round_: transaction.Round, before: float) -> int:
-    """Also lets go of receipts that are of removed messages only."""
-    seqs = [seq for (seq,) in round_.connection.execute(_EXPIRED, (before, REMOVED_AT_ONCE))]
-    removed = transaction.remove(round_, State.DELIVERED, seqs)
-    transaction.prune(round_)
-    return removed
+def _expired(connection: sqlite3.Connection, limit: int, before: float) -> list[int]:
+    return [seq for (seq,) in connection.execute(_EXPIRED, (before, limit))]

@@ -30,6 +30,7 @@ from typing import Any
 from hl7bridge.errors import Hl7BridgeError, JournalError
 from hl7bridge.journal import schema
 from hl7bridge.journal.guard import Guard
+from hl7bridge.journal.protocol import DamagedPage
 from hl7bridge.journal.rows import Mint
 from hl7bridge.journal.transaction import Round, Tally, Work, write
 
@@ -140,7 +141,7 @@ class Writer:
             outcomes = self._commit(works)
         except Exception as error:
             self._abandon(error)
-            return [JournalError(f"the journal could not be written: {_cause(error)}") for _ in works]
+            return [_failure(error) for _ in works]
         if self._settings.on_commit is not None:
             with contextlib.suppress(Exception):  # a metric that fails must not cost a commit that stands
                 self._settings.on_commit(time.perf_counter() - started, len(works))
@@ -232,6 +233,11 @@ class Writer:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+
+def _failure(error: Exception) -> JournalError:
+    torn = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
+    return (DamagedPage if torn else JournalError)(f"the journal could not be written: {_cause(error)}")
 
 
 def _cause(error: Exception) -> str:

@@ -184,6 +184,12 @@ class Metrics:
         self.trouble = self._counter(
             "trouble", "failures of our own that are tried again: journal, dead-letters …", "what"
         )
+        self.damage = self._counter(
+            "damage",
+            "what in the journal is not what was written: a message (a dead letter now), an application-ack (given up),"
+            " or what stands in the way of retention",
+            "what",
+        )
         self.loop_lag = self._gauge("event_loop_lag_seconds", "how late the event loop woke up last")
         self.tables = self._gauge(
             "mapping_info",
@@ -259,6 +265,7 @@ _ALERTS = """
 | `hl7bridge_circuit_state == 2` for 10 minutes | the endpoint is down; senders are still acknowledged |
 | `increase(hl7bridge_application_acks_total{outcome="given-up"}[1h]) > 0` | a sender is never told a message's fate |
 | `increase(hl7bridge_acknowledged_total{reason="storage-failed"}[5m]) > 0` | the disk fails: senders get AR/CE 207 |
+| `increase(hl7bridge_damage_total[1h]) > 0` | the journal's file or disk is damaged: look before it spreads |
 | `increase(hl7bridge_issues_total{issue="code-unmapped"}[1d]) > 0` | a code the tables do not know |
 | `hl7bridge_certificate_expiry_seconds{key!="revoked"} < 604800` | a certificate ends within a week |
 | `hl7bridge_certificate_expiry_seconds{key="revoked"} < 86400` | no new revocation list came: soon all are refused |

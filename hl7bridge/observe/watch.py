@@ -19,6 +19,7 @@ from hl7bridge.mllp.peer import Peer
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
 from hl7bridge.observe.strangers import Strangers
+from hl7bridge.reasons import DAMAGED
 from hl7bridge.tls.rotation import DAY, Ending
 from hl7bridge.worker import Observer as WorkerObserver
 
@@ -232,6 +233,8 @@ class WorkerWatch(WorkerObserver):
     def dead(self, id: str, listener: str, type: str, reason_code: str) -> None:
         known = self._metrics.type(type)
         self._metrics.dead(listener, known, reason(reason_code)).inc()
+        if reason_code == DAMAGED.code:
+            self._metrics.damage("message").inc()
         self._log.warning("dead letter", message_id=id, listener=listener, type=known, reason=reason(reason_code))
 
     def circuit_changed(self, state: str, why: str) -> None:

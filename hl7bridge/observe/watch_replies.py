@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hl7bridge.observe.log import Log
 from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code
-from hl7bridge.replies import Observer
+from hl7bridge.replies import DAMAGED, Observer
 
 
 class RepliesWatch(Observer):
@@ -19,6 +19,8 @@ class RepliesWatch(Observer):
     def settled(self, channel: str, code: str, state: str, message_id: str, detail: str) -> None:
         answer = ack_code(code) if code else "none"
         self._metrics.application_acks(channel, answer, state).inc()
+        if detail == DAMAGED:
+            self._metrics.damage("application-ack").inc()
         if state == "given-up":
             self._log.error(
                 "application ACK given up", channel=channel, ack_code=answer, message_id=message_id, detail=detail

@@ -4,6 +4,7 @@ Source: HL7 v2.9.1 section 2.9.3 (enhanced mode). `replies` runs it, `channel` i
 answers mean, `journal/acknowledgements` what outlasts a restart.
 """
 
+from hl7bridge.replies.channel import DAMAGED
 from hl7bridge.replies.replies import Observer, Replies, channels_of
 
-__all__ = ["Observer", "Replies", "channels_of"]
+__all__ = ["DAMAGED", "Observer", "Replies", "channels_of"]

@@ -17,12 +17,12 @@ from hl7bridge.config import Config
 from hl7bridge.delivery.deadletter import DeadLetters
 from hl7bridge.delivery.outcome import Delivered, Outcome
 from hl7bridge.delivery.shipment import Probe, Shipment
-from hl7bridge.errors import JournalError
+from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import files, verify
 from hl7bridge.journal.files import DATABASE, PAGE_BYTES
 from hl7bridge.journal.guard import Guard
-from hl7bridge.journal.protocol import Entry, Filter, State
-from hl7bridge.journal.sqlite import SqliteJournal
+from hl7bridge.journal.protocol import Change, Entry, Filter, State
+from hl7bridge.journal.sqlite import DAY, SqliteJournal
 from hl7bridge.worker import Worker
 
 MESSAGES = 12
@@ -174,6 +174,41 @@ async def test_a_journal_that_somebody_else_locks_answers_negatively_and_recover
         other.execute("ROLLBACK")
     assert not (await journal.append(received(2))).duplicate
     assert len(await journal.claimable(NOW, 0, 10)) == 2
+    await journal.close()
+
+
+async def test_retention_steps_over_a_torn_page_and_removes_the_rest(tmp_path: Path) -> None:
+    ids = await filled(tmp_path)
+    journal = await opened(tmp_path)
+    for id in ids:
+        await journal.apply(Change(id, State.DELIVERED, 1, at=NOW - 100 * DAY))
+    await journal.close()
+    torn(tmp_path, b"NEEDLE0005")
+    journal = await opened(tmp_path)
+    removed = await journal.retain(NOW)
+    assert removed + len(journal.stuck) == MESSAGES and 1 <= len(journal.stuck) < MESSAGES, "a page and its neighbours"
+    assert await journal.retain(NOW) == 0, "and they are not tried again each time"
+    left = [entry.id async for entry in journal.find(Filter(), with_raw=False)]
+    assert ids[5] in left and len(left) == len(journal.stuck)
+    assert not (await journal.append(received(77))).duplicate, "the journal serves on"
+    await journal.close()
+    with contextlib.closing(files.connect_reader(tmp_path / DATABASE)) as connection:
+        findings = verify.Whole(connection, Guard()).run().findings
+    assert {finding.id for finding in findings} <= set(left), "what was removed is sealed as removed"
+
+
+async def test_a_purge_removes_what_it_can_and_says_what_stands_on_damaged_pages(tmp_path: Path) -> None:
+    ids = await filled(tmp_path)
+    journal = await opened(tmp_path)
+    for id in ids:
+        await journal.apply(Change(id, State.DEAD, 1, reason="structure"))
+    await journal.close()
+    torn(tmp_path, b"NEEDLE0005")
+    journal = await opened(tmp_path)
+    with pytest.raises(JournalRefusal, match=r"\d+ were removed; \d stand on damaged pages .* journal salvage"):
+        await journal.purge(Filter())
+    left = [entry.id async for entry in journal.find(Filter(), with_raw=False)]
+    assert ids[5] in left and len(left) < MESSAGES
     await journal.close()
 
 

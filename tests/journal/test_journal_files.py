@@ -18,7 +18,7 @@ import pytest
 from journal_support import NOW, Clock, parked, received
 
 from hl7bridge.errors import JournalError, JournalRefusal
-from hl7bridge.journal import audit, reader, schema
+from hl7bridge.journal import audit, reader, removal, schema
 from hl7bridge.journal import sqlite as embedded
 from hl7bridge.journal.files import DATABASE, LOCK
 from hl7bridge.journal.guard import Guard
@@ -373,8 +373,8 @@ async def test_a_claim_of_large_messages_is_cut_to_bound_memory(folder: Path, mo
 
 
 async def test_retention_works_in_small_transactions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "REMOVED_AT_ONCE", 4)
-    monkeypatch.setattr(embedded, "RETAIN_BATCHES", 2)
+    monkeypatch.setattr(removal, "AT_ONCE", 4)
+    monkeypatch.setattr(embedded, "RETAINED_AT_ONCE", 8)
     commits: list[int] = []
     journal = await opened(folder, on_commit=lambda seconds, works: commits.append(works))
     ids = [(await journal.append(received(n))).id for n in range(10)]
@@ -382,7 +382,7 @@ async def test_retention_works_in_small_transactions(folder: Path, monkeypatch: 
         await journal.apply(Change(id, State.DELIVERED, 1, at=NOW))
     commits.clear()
     assert [await journal.retain(NOW * 2), await journal.retain(NOW * 2), await journal.retain(NOW * 2)] == [8, 2, 0]
-    assert len(commits) == 4
+    assert len(commits) == 7, "batches of 4 and 4, 2, none; after each call one that lets go of receipts"
     await journal.close()
 
 

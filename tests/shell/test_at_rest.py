@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hl7bridge import examine
-from hl7bridge.config import Config
+from hl7bridge.config import Config, Encryption
 from hl7bridge.delivery.disk import wider_than_private
+from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translators.process import answer
 from hl7bridge.translators.wire import Done, Refused, Work
@@ -38,7 +39,10 @@ def test_files_that_others_may_read_fail_the_doctor(folders: Config, tmp_path: P
 
 
 def test_the_doctor_tells_whether_it_is_encrypted_and_who_may_read_the_key(folders: Config, tmp_path: Path) -> None:
-    assert graded(folders)["encryption"] == "ok"  # none, and said so
+    (warning,) = [finding for finding in examine._at_rest(folders) if finding.subject == "encryption"]
+    assert warning.grade == "warn" and "in clear" in warning.text and "keys new" in warning.remedy
+    meant = folders.model_copy(update={"encryption": Encryption(accept_clear=True)})
+    assert graded(meant)["encryption"] == "ok"
     key = tmp_path / "key"
     key.write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
     key.chmod(0o644)
@@ -55,6 +59,23 @@ def test_damaged_messages_fail_the_doctor(folders: Config, tmp_path: Path) -> No
     assert "journal content" not in graded(folders)
     (tmp_path / "dlq" / "damaged" / "2024-01-01").mkdir(parents=True, mode=0o700)
     assert graded(folders)["journal content"] == "FAIL"
+
+
+async def test_a_torn_page_of_the_journal_fails_the_doctor(folders: Config, tmp_path: Path) -> None:
+    assert "journal file" not in graded(folders), "there is none"
+    journal = await SqliteJournal.open(tmp_path / "journal", min_free_bytes=0)
+    await journal.audit("somebody", "something", "ZZNEEDLEZZ" + "x" * 9000)
+    assert graded(folders)["journal file"] == "ok", "beside the daemon"
+    await journal.close()
+    assert graded(folders)["journal file"] == "ok"
+    file = tmp_path / "journal" / "journal.sqlite3"
+    content = bytearray(file.read_bytes())
+    start = content.index(b"ZZNEEDLEZZ") // 8192 * 8192
+    content[start : start + 4096] = b"\xa5" * 4096
+    file.write_bytes(content)
+    assert graded(folders)["journal file"] == "FAIL"
+    file.write_bytes(b"no database at all" * 1000)
+    assert graded(folders)["journal file"] == "FAIL"
 
 
 @pytest.mark.parametrize("wanted", ["stored", "recomputed"])

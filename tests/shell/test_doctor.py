@@ -39,6 +39,7 @@ def config(**keys: object) -> Config:
         "listeners": [{"host": "127.0.0.1", "port": 0}],
         "observe": {"host": "127.0.0.1", "port": 0},
         "journal": {"min_free_bytes": 0},
+        "encryption": {"accept_clear": True},
     }
     return Config.model_validate(defaults | keys)
 
