@@ -88,6 +88,33 @@ def _serve_endpoint(port: int, arrivals: Any) -> None:
     web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
 
 
+class _Silent(asyncio.Protocol):
+    """HTTP as far as a client that keeps its connection and sends a length needs it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, end, rest = self.buffer.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+        if not end or len(rest) < length:
+            return
+        body, self.buffer = rest[:length], rest[length:]
+        entries = b",".join([b'{"response":{"status":"200 OK"}}'] * body.count(b'"fullUrl"'))
+        answer = b'{"resourceType":"Bundle","type":"transaction-response","entry":[%b]}' % entries
+        headers = b"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: %d\r\n\r\n" % len(answer)
+        self.transport.write(headers + answer)  # type: ignore[attr-defined]
+
+
+def _serve_silent(port: int) -> None:
+    async def run() -> None:
+        await (await asyncio.get_running_loop().create_server(_Silent, "127.0.0.1", port)).serve_forever()
+
+    asyncio.run(run())
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -129,4 +156,11 @@ def bare_server() -> Iterator[int]:
 def endpoint(arrivals: Any) -> Iterator[int]:
     """The port of an HTTP endpoint that only answers."""
     with _process(_serve_endpoint, arrivals) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def silent_endpoint() -> Iterator[int]:
+    """The port of one that answers with as little work as can be, and remembers nothing."""
+    with _process(_serve_silent) as port:
         yield port

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hl7bridge import __version__, zone
+from hl7bridge.collecting import held, settle
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config, Settings, changes, secret, with_headers
 from hl7bridge.control import Control
@@ -60,7 +61,9 @@ async def serve(settings: Settings, log: Log) -> None:
     log.info("hl7bridge starts", version=__version__, origin=str(settings.file or "the defaults and the environment"))
     with _Signals(bridge, log):
         try:
-            await bridge.start()
+            with held():
+                await bridge.start()
+            settle()
             await bridge.note_configuration(changes.in_effect(settings))
             await bridge.run()
             await bridge.drain()
@@ -89,6 +92,7 @@ class Bridge:
         self._worker: Worker | None = None
         self._control: Control | None = None
         self._close_translators = AsyncExitStack()
+        self._pool: Pool | None = None
         self._reloads: set[asyncio.Task[Any]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked_to_end = asyncio.Event()
@@ -110,6 +114,8 @@ class Bridge:
         self._begin("joining", joining.run())
         self._start_replies(journal, translating)
         await self._listen(journal, service, worker, translating, joining)
+        if self._pool is not None:  # after the ports: what comes meanwhile is safe in the journal, and waits
+            self._pool.start()
         await self._hear(journal)
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"
@@ -232,7 +238,7 @@ class Bridge:
         pool = Pool(number, service.tables, keys.timeout, self._worker_watch.trouble)
         self._close_translators.push_async_callback(pool.close)
         service.followers.append(pool.swap)
-        pool.start()
+        self._pool = pool
         self._log.info("translating in processes of their own", count=number)
         return pool.translate
 

@@ -24,7 +24,14 @@ def held() -> Iterator[None]:
             gc.enable()
 
 
-def settled() -> None:
-    """What is there now stays: garbage is taken out once more, the rest is never looked at again."""
-    gc.collect()
+def settle() -> None:
+    """What is there now stays, and is not looked at again."""
     gc.freeze()
+
+
+def resettle() -> None:
+    """Some of what had settled was replaced: it goes, the rest settles again. Nothing where nothing had settled."""
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()

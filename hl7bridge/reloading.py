@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from hl7bridge.collecting import resettle
 from hl7bridge.condition import Condition
 from hl7bridge.config import Config
 from hl7bridge.errors import Hl7BridgeError, JournalError, UnavailableError
@@ -122,6 +123,7 @@ class Reloading:
 
     def _take_over(self, ready: Ready, event: Event) -> None:
         self.service.swap(ready.tables)
+        resettle()
         self.version = ready.version.id
         self._condition.refused = ""
         self._log.info(

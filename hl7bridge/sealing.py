@@ -19,12 +19,13 @@ import binascii
 import os
 import re
 from collections.abc import Mapping
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING
 
 from hl7bridge.config import Encryption, secret
 from hl7bridge.errors import ConfigError, Hl7BridgeError, UnavailableError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 MAGIC = b"\x00H7\x01"
 KEY_BYTES = 32
@@ -45,7 +46,7 @@ class Keyring:
     """The keys by id, and which of them seals. Without keys nothing is sealed. Safe to use in several threads."""
 
     def __init__(self, keys: Mapping[str, bytes] | None = None, active: str = "") -> None:
-        self._ciphers = {id: AESGCM(key) for id, key in (keys or {}).items()}
+        self._ciphers = _ciphers(keys) if keys else {}
         self.active = active
         self._prefix = prefix_of(active) if active else b""
         self._cipher = self._ciphers[active] if active else None
@@ -72,6 +73,8 @@ class Keyring:
         cipher = self._ciphers.get(id)
         if cipher is None:
             raise KeyMissing(f"the key '{id}' is not in encryption.keys: add it, nothing is lost meanwhile")
+        from cryptography.exceptions import InvalidTag
+
         try:
             return cipher.decrypt(stored[at : at + NONCE_BYTES], stored[at + NONCE_BYTES :], place)
         except (InvalidTag, ValueError):
@@ -80,6 +83,12 @@ class Keyring:
     def is_current(self, stored: bytes) -> bool:
         """Is it sealed by the active key (or clear, where there is none)?"""
         return stored.startswith(self._prefix) if self._prefix else not is_sealed(stored)
+
+
+def _ciphers(keys: Mapping[str, bytes]) -> dict[str, AESGCM]:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # only who encrypts waits for it
+
+    return {id: AESGCM(key) for id, key in keys.items()}
 
 
 def is_sealed(stored: bytes) -> bool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hl7bridge import __version__
+from hl7bridge.collecting import held
 from hl7bridge.errors import EXIT_FAILED, EXIT_UNAVAILABLE, Hl7BridgeError
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Shell:
     def settings(self) -> Settings:
         """The configuration with its origins. Raises ConfigError."""
         if self._settings is None:
-            from hl7bridge.config import read
+            with held():
+                from hl7bridge.config import read
 
             self._settings = read(self.path)
         return self._settings
@@ -91,7 +93,8 @@ class Frame(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        with held():
+            command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

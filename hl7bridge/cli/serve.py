@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from hl7bridge.cli.main import Shell
+from hl7bridge.collecting import held
 
 
 @click.command()
@@ -29,10 +30,11 @@ def serve(shell: Shell) -> None:
     cannot be had.
     """
     settings = shell.settings
-    from prometheus_client import disable_created_metrics
+    with held():
+        from prometheus_client import disable_created_metrics
 
-    from hl7bridge.bridge import serve as run
-    from hl7bridge.observe.log import configure, take_over_hooks
+        from hl7bridge.bridge import serve as run
+        from hl7bridge.observe.log import configure, take_over_hooks
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which nobody asks for
     log = configure(settings.config.observe.log_format, settings.config.observe.log_level)

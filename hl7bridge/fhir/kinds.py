@@ -1,6 +1,7 @@
 """What a resource's type alone decides of its identity and how it is laid out, worked out once a type.
 
-Sans-IO. Kept with the tables: rules come from mappings/identity.yaml, elements from the model; no message is known here.
+Sans-IO. Kept with the tables: rules come from mappings/identity.yaml, elements from the model; no message is known
+here.
 """
 
 from __future__ import annotations

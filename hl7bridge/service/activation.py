@@ -20,10 +20,8 @@ from typing import Any
 from hl7bridge import __version__
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_CONFIG, EXIT_USAGE, Hl7BridgeError, TablesError
-from hl7bridge.mapping.examples import run
 from hl7bridge.mapping.load import SHIPPED_NAME, load_tables, shipped_tables
 from hl7bridge.mapping.mappings import Mappings, load_mappings
-from hl7bridge.mapping.reach import counts
 from hl7bridge.mapping.schema import TableSet
 from hl7bridge.service.tablesets import Folders, TableSets, wanted
 from hl7bridge.service.versions import Active, Event, Version, Versions
@@ -138,6 +136,8 @@ def _tables(config: Config, sets: Mapping[Folders, Sequence[Path]], options: Map
 
 
 def _examples(tables: TableSets) -> None:
+    from hl7bridge.mapping.examples import run  # nobody needs it at a start
+
     mistakes = [str(difference) for mappings in tables.sets.values() for difference in run(mappings)[1]]
     if mistakes:
         raise Refused(mistakes)
@@ -162,8 +162,11 @@ def general(version: Version) -> TableSet:
 
 def event(action: str, ready_: Ready, previous: str, before: TableSet | None, by: str) -> Event:
     """The line for history and audit."""
-    now = ready_.tables.general.mappings.tables
-    changes = counts(before, now) if before is not None else ""
+    changes = ""
+    if before is not None:
+        from hl7bridge.mapping.reach import counts
+
+        changes = counts(before, ready_.tables.general.mappings.tables)
     versions = tuple(dict.fromkeys(mappings.version for mappings in ready_.tables.sets.values()))
     return Event(time.time(), action, ready_.version.id, by, previous, changes, 0, versions)
 

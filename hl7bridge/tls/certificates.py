@@ -17,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import TYPE_CHECKING, Any, Final
 
 from hl7bridge.config import Client
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _PEM: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
 _CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
@@ -68,6 +68,9 @@ def identity_of(fields: Mapping[str, Any], der: bytes) -> Identity:
 
 def _key_fingerprint(der: bytes) -> list[str]:
     """The public key's. A key of a kind nobody knows here has none, and so fits no `fingerprint` by its key."""
+    from cryptography import x509  # here and below: only who uses TLS waits for it
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     try:
         key = x509.load_der_x509_certificate(der).public_key()
         return [hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()]
@@ -132,6 +135,8 @@ def certificate_begins(path: str) -> list[float]:
 
 def _certificates(path: str) -> Iterator[x509.Certificate]:
     """What OpenSSL takes and this parser does not is left out: OpenSSL decides what is good, this only tells dates."""
+    from cryptography import x509
+
     for kind, text in _blocks(path):
         if kind in _CERTIFICATES:
             with suppress(ValueError):
@@ -143,6 +148,8 @@ def revocation_lists(path: str) -> list[float | None]:
     blocks = _blocks(path)
     if not blocks or any(kind != b"X509 CRL" for kind, _ in blocks):
         raise ValueError("not revocation lists only")
+    from cryptography import x509
+
     ends: list[datetime | None] = [x509.load_pem_x509_crl(text).next_update_utc for _, text in blocks]
     return [None if end is None else end.timestamp() for end in ends]
 

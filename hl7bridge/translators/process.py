@@ -20,6 +20,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import BinaryIO
 
+from hl7bridge.collecting import resettle, settle
 from hl7bridge.errors import MessageError, PeerError
 from hl7bridge.hl7v2.header import read_header
 from hl7bridge.service.tablesets import Setting, TableSets
@@ -51,7 +52,8 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
             return  # the daemon ended in the middle of a word
         said = pickle.loads(body)  # by the daemon, over a pipe of its own
         if isinstance(said, Load):
-            tables = said.tables
+            first, tables = tables is None, said.tables
+            settle() if first else resettle()
             answers.write(framed(Loaded(said.number)))
         elif tables is not None:
             answers.write(framed(answer(said, tables)))
