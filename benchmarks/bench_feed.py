@@ -2,9 +2,9 @@
 
 python benchmarks/bench_feed.py [--short] [--rounds 5]
 
-The feed is the shared one of 20,000 messages, else the samples again and again. Each round takes the next part of it,
-so that all rounds together are the whole feed, once on each side. Making the processes is in the figure; loading the
-tables and reading the feed from its file are not: both sides do them once and alike.
+The feed is the shared one of 20,000 messages, else the samples again and again. Each round takes
+another part of it, so that all rounds together are the whole feed, once on each side. Making the processes is in the
+figure; loading the tables and reading the feed from its file are not: both sides do them once and alike.
 """
 
 from __future__ import annotations

@@ -1,17 +1,35 @@
-"""`hl7bridge serve` in a process of its own over a temporary folder, for the benchmarks."""
+"""`hl7bridge serve` in a process of its own over a temporary folder, for the benchmarks.
+
+Its modules are compiled, as an installation has them, also where the shell forbids Python to keep what it compiled.
+"""
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from bare import free_port, wait_for_port
+
+
+@cache
+def compiled() -> Mapping[str, str]:
+    """The environment of this process, in which Python keeps compiled modules: in a folder of this run if need be."""
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = tempfile.mkdtemp(prefix="hl7bridge-compiled-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        environment["PYTHONPYCACHEPREFIX"] = folder
+    return environment
 
 
 class Served:
@@ -22,7 +40,7 @@ class Served:
         self.port, self.http = free_port(), free_port()
         base = self.folder = folder or Path(self._temporary.name)
         environment = {
-            **os.environ,
+            **compiled(),
             "HL7BRIDGE_LISTENERS__0__PORT": str(self.port),
             "HL7BRIDGE_LISTENERS__0__HOST": "127.0.0.1",
             "HL7BRIDGE_JOURNAL__PATH": str(base / "journal"),

@@ -63,7 +63,7 @@ async def serve(settings: Settings, log: Log) -> None:
         try:
             with held():
                 await bridge.start()
-            settle()
+                settle()
             await bridge.note_configuration(changes.in_effect(settings))
             await bridge.run()
             await bridge.drain()

@@ -21,6 +21,10 @@ def held() -> Iterator[None]:
         yield
     finally:
         if was:
+            if not gc.get_freeze_count():
+                # what was made counts as old at once; else the first look would be at all of it
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
