@@ -76,6 +76,11 @@ class Profiles:
         """`peer`: as sender_of."""
         return self._profiles[sender_of(header, self._listener, peer)]
 
+    @property
+    def all(self) -> Collection[Profile]:
+        """Every profile a message may meet here."""
+        return self._profiles.values()
+
 
 def events_of(handled: Collection[tuple[str, str]]) -> Events:
     """The look-up for a set of (message_code, trigger_event)."""

@@ -19,7 +19,7 @@ from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hl7bridge import __version__, zone
 from hl7bridge.collecting import held, settle
@@ -34,7 +34,7 @@ from hl7bridge.intake import Intake, control_ids
 from hl7bridge.joining import Joining
 from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, owe, start_link, undelivered
 from hl7bridge.journal.acknowledgements import Acknowledgements
-from hl7bridge.journal.protocol import DamagedPage, Journal
+from hl7bridge.journal.protocol import DamagedPage
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
@@ -277,7 +277,7 @@ class Bridge:
             name = listener.name
             intake = Intake(
                 listener,
-                cast(Journal, WakingJournal(journal, worker, joining.came)),  # append is all that intake calls
+                WakingJournal(journal, worker, joining.came),
                 service.events(listener),
                 observer=IntakeWatch(name, self.metrics, self._log, self.strangers),
                 zone=zone.named(listener.timezone) if listener.timezone else None,

@@ -1,7 +1,6 @@
 """Where the rooms meet: small adapters the composition root puts between intake, journal, tables and worker.
 
-What holds: the worker is woken only after the commit. `append` reaches the journal before it first suspends, so the
-order in which intake called it is the order of the journal.
+What holds: the worker is woken only after the commit.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from hl7bridge.hl7v2.ack import Stamp
 from hl7bridge.hl7v2.header import read_header
 from hl7bridge.journal import terms
 from hl7bridge.journal.acknowledgements import Acknowledgements, Built
-from hl7bridge.journal.protocol import Appended, Entry, Owed, Received, State
+from hl7bridge.journal.protocol import Appended, Entry, Owed, Received, State, Then
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
@@ -36,17 +35,18 @@ class WakingJournal:
     def __init__(self, journal: SqliteJournal, worker: Worker, part_came: Callable[[], None] = lambda: None) -> None:
         self._journal, self._worker, self._part_came = journal, worker, part_came
 
-    async def append(self, message: Received) -> Appended:
-        appended = await self._journal.append(message)
-        if appended.duplicate:
-            return appended
-        if message.terms is not None and message.terms.fragment is not None:
-            self._part_came()
-        elif message.state is State.DEAD:
-            self._worker.parked(appended.id)
-        else:
-            self._worker.wake()
-        return appended
+    def store(self, message: Received, then: Then) -> None:
+        self._journal.store(message, partial(self._stored, message, then))
+
+    def _stored(self, message: Received, then: Then, outcome: Appended | Exception) -> None:
+        if isinstance(outcome, Appended) and not outcome.duplicate:
+            if message.terms is not None and message.terms.fragment is not None:
+                self._part_came()
+            elif message.state is State.DEAD:
+                self._worker.parked(outcome.id)
+            else:
+                self._worker.wake()
+        then(outcome)
 
     def answered(self, seq: int, written: bool, resend: bool = False) -> None:
         self._journal.answered(seq, written, resend)

@@ -18,7 +18,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -123,6 +123,9 @@ class Appended:
     seq: int = 0  # of the first arrival, for `answered`
 
 
+Then = Callable[[Appended | Exception], None]  # told what became of a message, in the event loop
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A stored message. `seq` is the order of arrival."""
@@ -209,6 +212,13 @@ class Journal(Protocol):
 
     async def append(self, message: Received) -> Appended:
         """Durable when it returns. JournalFull: past the high-water mark (a duplicate is answered all the same)."""
+        ...
+
+    def store(self, message: Received, then: Then) -> None:
+        """`append` for those who do not wait: `then` is called, in this event loop, with what it would give or raise.
+
+        What one commit has stored is told in one call of the loop, in the order of `store`. Raises only ValueError.
+        """
         ...
 
     def answered(self, seq: int, written: bool, resend: bool = False) -> None:

@@ -24,10 +24,10 @@ from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit as auditing
 from hl7bridge.journal import files, reader, receipts, rotation, transaction, verify
 from hl7bridge.journal.guard import Guard, open_guard
-from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
+from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step, Then
 from hl7bridge.journal.removal import Removal
 from hl7bridge.journal.rows import id_bytes
-from hl7bridge.journal.writer import OnCommit, Settings, Writer
+from hl7bridge.journal.writer import OnCommit, Settings, Writer, fulfil
 from hl7bridge.sealing import Keyring, is_sealed
 
 Answer = TypeVar("Answer")
@@ -98,12 +98,18 @@ class SqliteJournal:
 
     async def append(self, message: Received) -> Appended:
         """See Journal.append. ValueError: a state in which no message arrives."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.store(message, partial(fulfil, future))
+        appended: Appended = await future
+        return appended
+
+    def store(self, message: Received, then: Then) -> None:
+        """See Journal.store."""
         if message.state not in transaction.ARRIVAL_STATES:
             raise ValueError(f"no message arrives as {message.state.value}")
         if is_sealed(message.raw):
             raise ValueError("what looks encrypted is no message")
-        appended: Appended = await self._writer.submit(message, len(message.raw))
-        return appended
+        self._writer.put(message, then, len(message.raw))
 
     def answered(self, seq: int, written: bool, resend: bool = False) -> None:
         """See Journal.answered."""

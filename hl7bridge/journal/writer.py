@@ -1,8 +1,8 @@
 """The one thread that writes: it drains whatever is queued into one transaction and one commit, then answers them all.
 
 What holds here:
-- A future gets its result only after COMMIT has returned: under WAL and synchronous=FULL that is after the fsync.
-- When the store fails (disk full, read-only, IO error, locked), all futures of the group get JournalError, the
+- An outcome is told only after COMMIT has returned: under WAL and synchronous=FULL that is after the fsync.
+- When the store fails (disk full, read-only, IO error, locked), all works of the group get JournalError, the
   transaction is rolled back, and the thread goes on with the next group: it recovers when the disk does.
 - After an error of input or output the file is not trusted: a kernel may drop what an fsync failed to write, and
   say nothing of it the next time. The connection is closed, and before another message is taken a new one looks at the
@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ _ILL = (  # primary result codes after which the file is looked at before it is 
 )
 
 OnCommit = Callable[[float, int], None]  # seconds the transaction took, number of works; called in the writer's thread
-_Item = tuple[Work, "asyncio.Future[Any]", int]  # the bytes its message holds
+# told the outcome, in that event loop; the bytes its message holds
+_Item = tuple[Work, Callable[[Any], None], asyncio.AbstractEventLoop, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Settings:
 
 
 class Writer:
-    """Owns the write connection. `submit` is called on an event loop; everything else happens in the thread."""
+    """Owns the write connection. `submit` and `put` are called on an event loop; all else happens in the thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -87,14 +89,22 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work, size: int = 0) -> asyncio.Future[Any]:
-        """The future of the work's outcome. `size`: bytes of its message, for the bound of a group."""
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        """The future of the work's outcome."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._closed:
-            future.set_exception(JournalError("the journal is closed"))
-        else:
-            self._queue.put((work, future, size))
+        self.put(work, partial(fulfil, future))
         return future
+
+    def put(self, work: Work, then: Callable[[Any], None], size: int = 0) -> None:
+        """`then` is told the outcome, a value or an exception, in this event loop: all of a commit in one call of it.
+
+        `size`: bytes of the work's message, for the bound of a group.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            loop.call_soon(then, JournalError("the journal is closed"))
+        else:
+            self._queue.put((work, then, loop, size))
 
     def note(self, seq: int, flags: int) -> None:
         """For the receipts: with the next commit, which need not be for this. From any thread."""
@@ -112,7 +122,7 @@ class Writer:
         while not last:
             group, last = self._drain()
             if group or self._notes:
-                _resolve(group, self._outcomes([work for work, _, _ in group]))
+                _resolve(group, self._outcomes([item[0] for item in group]))
         self._disconnect()
 
     def _drain(self) -> tuple[list[_Item], bool]:
@@ -125,7 +135,7 @@ class Writer:
             return group, False
         while item is not None:
             group.append(item)
-            size += item[2]
+            size += item[3]
             if len(group) >= GROUP_WORKS or size >= GROUP_BYTES:
                 return group, False
             try:
@@ -248,20 +258,28 @@ def _cause(error: Exception) -> str:
 
 
 def _resolve(group: list[_Item], outcomes: list[Any]) -> None:
-    """One call into each event loop for all of its futures; usually there is one loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for (_, future, _), outcome in zip(group, outcomes, strict=True):
-        loops.setdefault(future.get_loop(), []).append((future, outcome))
+    """One call into each event loop for all of its works; usually there is one loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Callable[[Any], None], Any]]] = {}
+    for (_, then, loop, _), outcome in zip(group, outcomes, strict=True):
+        loops.setdefault(loop, []).append((then, outcome))
     for loop, settled in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more, what is committed stands
-            loop.call_soon_threadsafe(_settle, settled)
+            loop.call_soon_threadsafe(_settle, loop, settled)
 
 
-def _settle(settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, outcome in settled:
-        if future.done():  # its caller was cancelled
-            continue
-        if isinstance(outcome, Exception):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+def _settle(loop: asyncio.AbstractEventLoop, settled: list[tuple[Callable[[Any], None], Any]]) -> None:
+    for then, outcome in settled:
+        try:
+            then(outcome)
+        except Exception as error:  # one that fails must not keep the others from their outcome
+            loop.call_exception_handler({"message": "an outcome of the journal was not taken", "exception": error})
+
+
+def fulfil(future: asyncio.Future[Any], outcome: Any) -> None:
+    """Gives a future its value or exception; one whose caller was cancelled is left."""
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Awaitable
+from functools import partial
 from typing import cast
 
 from hl7bridge.mllp.framing import (
@@ -32,7 +34,7 @@ from hl7bridge.mllp.framing import (
     TooLarge,
     frame,
 )
-from hl7bridge.mllp.gate import Gate, HangUp, Refusal, Reply, Unkept
+from hl7bridge.mllp.gate import Gate, HangUp, Pending, Refusal, Reply, Unkept
 from hl7bridge.mllp.observer import Observer, Why
 from hl7bridge.mllp.peer import keep_alive, peer_of
 
@@ -193,17 +195,39 @@ class Connection(asyncio.Protocol):
             payload = self._waiting.popleft()
             answer = _Answer(len(payload))
             self._answers.append(answer)
-            self._gate.spawn(self._serve(payload, answer))
+            try:
+                handled = self._gate.handle(payload, self.peer)
+            except Exception as error:
+                self._settle(answer, self._instead(payload, answer, error))
+                continue
+            if isinstance(handled, Pending):
+                self._gate.began()
+                handled.tell(partial(self._came, payload, answer))
+            else:
+                self._gate.spawn(self._serve(handled, payload, answer))
 
-    async def _serve(self, payload: bytes, answer: _Answer) -> None:
+    def _came(self, payload: bytes, answer: _Answer, outcome: bytes | Exception | None) -> None:
+        """A pending answer is there."""
+        self._gate.ended()
+        if isinstance(outcome, Exception):
+            outcome = self._instead(payload, answer, outcome)
+        alone = len(self._answers) == 1 and not self._flush_due
+        self._settle(answer, outcome, now=alone and not self._lost)
+
+    async def _serve(self, handled: Awaitable[bytes | None], payload: bytes, answer: _Answer) -> None:
         try:
-            block = await self._gate.handle(payload, self.peer)
-        except HangUp:
-            answer.hangs_up, block = True, None
+            block = await handled
         except Exception as error:
-            self._gate.tell(Observer.failed, self.peer, error)
-            block = Unkept(self._refusal(payload[:HEAD_BYTES], Refusal.FAILED) or b"")
+            block = self._instead(payload, answer, error)
         self._settle(answer, block)
+
+    def _instead(self, payload: bytes, answer: _Answer, error: Exception) -> bytes | None:
+        """The answer where the handler has none: it hangs up, or it failed."""
+        if isinstance(error, HangUp):
+            answer.hangs_up = True
+            return None
+        self._gate.tell(Observer.failed, self.peer, error)
+        return Unkept(self._refusal(payload[:HEAD_BYTES], Refusal.FAILED) or b"")
 
     def _refusal(self, head: bytes, refusal: Refusal) -> bytes | None:
         """The negative answer. When not even that can be made the connection ends: silence would be worse."""
@@ -214,14 +238,17 @@ class Connection(asyncio.Protocol):
             self._drop(Why.FAILED)
             return None
 
-    def _settle(self, answer: _Answer, block: bytes | None) -> None:
+    def _settle(self, answer: _Answer, block: bytes | None, now: bool = False) -> None:
+        """`now`: nothing that could leave in the same write is owed."""
         if self._listener.commit_bytes:
             answer.commit = NOT_COMMITTED if isinstance(block, Unkept) else COMMITTED
         answer.block = block or None
         answer.settled = True
         if self._lost:
             _unsent(answer)
-        if self._answers and self._answers[0] is answer and not self._flush_due:
+        if now:
+            self._flush()
+        elif self._answers and self._answers[0] is answer and not self._flush_due:
             self._flush_due = True
             # soon, not now: answers that one commit released leave in one write
             self._loop.call_soon(self._flush)

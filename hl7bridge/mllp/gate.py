@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,7 +43,43 @@ class Unkept(bytes):
     """An answer, or b"" for none, to a block that is not durable: NAK where MLLP Release 2 is spoken."""
 
 
-Handle = Callable[[bytes, Peer], Awaitable[bytes | None]]  # payload -> answer, or None when none is due
+class Pending:
+    """An answer that comes later, in the event loop, without a task that waits for it.
+
+    Who owes it calls `settle` once: with the answer, None when none is due, or the exception that stands in its place.
+    Who wants it calls `tell` once, before or after.
+    """
+
+    __slots__ = ("_came", "_outcome", "_then")
+
+    def __init__(self) -> None:
+        self._then: Callable[[bytes | Exception | None], None] | None = None
+        self._came = False
+        self._outcome: bytes | Exception | None = None
+
+    def settle(self, outcome: bytes | Exception | None) -> None:
+        if self._then is not None:
+            self._then(outcome)
+        else:
+            self._came, self._outcome = True, outcome
+
+    def tell(self, then: Callable[[bytes | Exception | None], None]) -> None:
+        if self._came:
+            then(self._outcome)
+        else:
+            self._then = then
+
+    def __await__(self) -> Generator[Any, None, bytes | None]:
+        future: asyncio.Future[bytes | Exception | None] = asyncio.get_running_loop().create_future()
+        self.tell(future.set_result)
+        outcome = yield from future.__await__()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+# payload -> answer, or None when none is due
+Handle = Callable[[bytes, Peer], "Pending | Coroutine[Any, Any, bytes | None]"]
 Refuse = Callable[[bytes, Refusal, Peer], bytes | None]  # the first bytes of a payload -> its negative answer
 RequiresCr = Callable[[bytes, Peer], bool]  # the first bytes of a payload -> must a CR follow its FS?
 
@@ -80,6 +117,12 @@ class Gate(Protocol):
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` to its end, even when the connection is gone before."""
+
+    def began(self) -> None:
+        """Something is under way for which no task stands."""
+
+    def ended(self) -> None:
+        """It has come to its end."""
 
     def tell(self, method: Callable[..., None], *facts: Any) -> None:
         """Calls the observer's method of that name; whatever it raises stays there."""

@@ -18,13 +18,45 @@ from hl7bridge.tls.certificates import clients_of, identity_of
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+class Turn:
+    """Whose place among the frames of one connection is made certain now. Who has to wait for his asks for it, in the
+    order of the frames, and holds it (`async with`) until his place is certain; who needs no time and finds it free
+    takes his place without asking.
+    """
+
+    __slots__ = ("_asked", "_lock")
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._lock = asyncio.Lock()  # those who wait for it get it in the order in which they began to
+
+    @property
+    def free(self) -> bool:
+        """Nobody has asked for it who has not had it."""
+        return not self._asked
+
+    def ask(self) -> Turn:
+        self._asked += 1
+        return self
+
+    async def __aenter__(self) -> None:
+        try:
+            await self._lock.acquire()
+        except BaseException:
+            self._asked -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._asked -= 1
+        self._lock.release()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Peer:
     """The other end of one connection. `certificate`: the common name of its verified TLS certificate, its SHA-256
     where it has none; "" without certificate. `clients`: the items of `tls.clients` that fit it.
 
-    `turn` is held by the handler of one frame until that frame's place in the journal is certain, so that the frames
-    of one connection are stored in the order they came, whatever each of them waits for.
+    `turn` keeps the frames of one connection in the order they came, whatever each of them waits for.
     """
 
     address: str
@@ -32,7 +64,7 @@ class Peer:
     certificate: str = ""
     fingerprint: str = ""  # SHA-256 of the certificate
     clients: tuple[Client, ...] = ()
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    turn: Turn = field(default_factory=Turn, repr=False)
 
     @property
     def name(self) -> str:

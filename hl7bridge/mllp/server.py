@@ -47,6 +47,8 @@ class MllpServer:
         self._door: Door | None = None
         self._connections: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
+        self._under_way = 0  # frames that wait for their answer without a task
+        self._none_under_way = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._draining = False
@@ -101,6 +103,9 @@ class MllpServer:
                 await self._empty.wait()
                 if self._work:
                     await asyncio.wait(self._work)
+                if self._under_way:
+                    self._none_under_way.clear()
+                    await self._none_under_way.wait()
         except TimeoutError:
             late = tuple(self._connections)
             for connection in late:
@@ -133,6 +138,14 @@ class MllpServer:
         task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)  # asyncio itself keeps only weak references
         task.add_done_callback(self._work.discard)
+
+    def began(self) -> None:
+        self._under_way += 1
+
+    def ended(self) -> None:
+        self._under_way -= 1
+        if not self._under_way and self._draining:
+            self._none_under_way.set()
 
     def tell(self, method: Callable[..., None], *facts: Any) -> None:
         try:

@@ -56,25 +56,25 @@ def delivered_before_sent() -> None:
 
 def lanes_off() -> None:
     """order_is_kept: no message knows its patient."""
-    from hl7bridge import intake
+    from hl7bridge.intake import preparing
 
-    intake.lanes_of = lambda message: ()
+    preparing.lanes_of = lambda message: ()
 
 
 def resends_are_new() -> None:
     """a_resend_is_the_same_message: what was sent again counts as another message."""
     from hl7bridge.journal import sqlite
 
-    right = sqlite.SqliteJournal.append
+    right = sqlite.SqliteJournal.store
 
-    async def append(self: Any, message: Any) -> Any:
+    def store(self: Any, message: Any, then: Any) -> Any:
         import dataclasses
         import hashlib
 
         raw = message.raw + b"ZZZ|%d\r" % int.from_bytes(os.urandom(4))
-        return await right(self, dataclasses.replace(message, raw=raw, sha256=hashlib.sha256(raw).digest()))
+        return right(self, dataclasses.replace(message, raw=raw, sha256=hashlib.sha256(raw).digest()), then)
 
-    sqlite.SqliteJournal.append = append  # type: ignore[method-assign]
+    sqlite.SqliteJournal.store = store  # type: ignore[method-assign]
 
 
 def creates_without_condition() -> None:
@@ -111,16 +111,16 @@ def another_control_id() -> None:
 
 
 def _answers(change: Callable[[bytes, int], bytes]) -> None:
-    from hl7bridge import intake
+    from hl7bridge.intake import Intake
 
-    right = intake.Intake._stored
+    right = Intake._positive
     count = itertools.count(1)
 
-    async def stored(self: Any, verdict: Any) -> Any:
-        answer = await right(self, verdict)
+    def positive(self: Any, *arguments: Any) -> Any:
+        answer = right(self, *arguments)
         return answer and change(answer, next(count))
 
-    intake.Intake._stored = stored  # type: ignore[method-assign]
+    Intake._positive = positive  # type: ignore[method-assign]
 
 
 def dead_without_letters() -> None:

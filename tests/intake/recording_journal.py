@@ -6,25 +6,34 @@ import asyncio
 from typing import Any
 
 from hl7bridge.intake import IntakeObserver
-from hl7bridge.journal.protocol import Appended, Received
+from hl7bridge.journal.protocol import Appended, Received, Then
 
 
 class RecordingJournal:
-    """Only `append`. `failure` is raised; while `held`, appends have taken their place but do not return."""
+    """Only `store`. `failure` is told; while `go` is not set, messages have taken their place but nothing is told."""
 
     def __init__(self) -> None:
         self.came: list[Received] = []
         self.committed: list[Received] = []
-        self.failure: BaseException | None = None
+        self.failure: Exception | None = None
         self.answers: list[tuple[int, bool, bool]] = []
         self.go = asyncio.Event()
         self.go.set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def append(self, message: Received) -> Appended:
+    def store(self, message: Received, then: Then) -> None:
         self.came.append(message)
+        task = asyncio.get_running_loop().create_task(self._tell(message, then))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tell(self, message: Received, then: Then) -> None:
         await self.go.wait()
+        then(self._stored(message))
+
+    def _stored(self, message: Received) -> Appended | Exception:
         if self.failure is not None:
-            raise self.failure
+            return self.failure
         same_id = [
             (number, other)
             for number, other in enumerate(self.committed)

@@ -253,7 +253,7 @@ async def test_a_defect_anywhere_is_a_negative_answer(monkeypatch: pytest.Monkey
 
     for place in ("admit", "Received", "parse", "lanes_of", "address_of"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"hl7bridge.intake.{place}", broken)
+            patch.setattr(f"hl7bridge.intake.preparing.{place}", broken)
             desk = Desk()
             assert await desk.codes(message()) == ("AR", "C1", "207"), place
             assert ("failed", "RuntimeError") in desk.notes.said

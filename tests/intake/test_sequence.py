@@ -172,6 +172,6 @@ async def test_a_start_that_cannot_be_written_down_is_no_start(tmp_path: Path) -
         async def failing(_link: str, _number: int) -> int:
             raise JournalError("disk")
 
-        s.intake._start = failing
+        s.intake._preparing._start = failing
         assert (await s.give(bare("-1", "S1")))[0] == "AR"
         assert b"MSA|AE||" in (await s.raw(bare("0", ""))).replace(b"MSA|AE|\r", b"MSA|AE||")

@@ -20,10 +20,11 @@ class Quoting(Exception):
 
 
 def install() -> None:
-    from hl7bridge import intake, joints
+    from hl7bridge import joints
     from hl7bridge.delivery.endpoint import HttpEndpoint
+    from hl7bridge.intake import preparing
 
-    right_translate, right_admit, right_deliver = joints.translate, intake.admit, HttpEndpoint.deliver
+    right_translate, right_admit, right_deliver = joints.translate, preparing.admit, HttpEndpoint.deliver
 
     def translate(raw: bytes, *args: Any, **more: Any) -> Any:
         quoted = raw.decode("latin-1")
@@ -49,7 +50,7 @@ def install() -> None:
             raise Quoting(shipment.bundle.decode())
         return await right_deliver(self, shipment)
 
-    joints.translate, intake.admit = translate, admit  # type: ignore[assignment]
+    joints.translate, preparing.admit = translate, admit  # type: ignore[assignment]
     HttpEndpoint.deliver = deliver  # type: ignore[method-assign]
 
 

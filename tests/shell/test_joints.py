@@ -9,7 +9,7 @@ import pytest
 from hl7bridge import reasons
 from hl7bridge.errors import JournalError
 from hl7bridge.joints import WakingJournal, undelivered
-from hl7bridge.journal.protocol import Appended, Received, State
+from hl7bridge.journal.protocol import Appended, Received, State, Then
 from hl7bridge.reasons import Reason
 from hl7bridge.worker import Settled
 
@@ -21,11 +21,12 @@ class Told:
         self.notes: list[str] = []
         self._duplicate, self._settled, self._fails = duplicate, settled, fails
 
-    async def append(self, _: Received) -> Appended:
+    def store(self, _: Received, then: Then) -> None:
         if self._fails:
-            raise JournalError("the disk is full")
+            then(JournalError("the disk is full"))
+            return
         self.notes.append("committed")
-        return Appended("m1", b"", self._duplicate, False)
+        then(Appended("m1", b"", self._duplicate, False))
 
     def wake(self) -> None:
         self.notes.append("woken")
@@ -50,18 +51,21 @@ def message(state: State = State.RECEIVED) -> Received:
         (True, State.RECEIVED, ["committed"]),
     ],
 )
-async def test_the_worker_is_told_of_what_is_new_and_only_after_the_commit(
+def test_the_worker_is_told_of_what_is_new_and_only_after_the_commit(
     duplicate: bool, state: State, notes: list[str]
 ) -> None:
     told: Any = Told(duplicate)
-    await WakingJournal(told, told).append(message(state))
+    outcomes: list[Any] = []
+    WakingJournal(told, told).store(message(state), outcomes.append)
     assert told.notes == notes
+    assert outcomes == [Appended("m1", b"", duplicate, False)]
 
 
-async def test_the_worker_is_not_told_of_what_was_not_stored() -> None:
+def test_the_worker_is_not_told_of_what_was_not_stored() -> None:
     told: Any = Told(fails=True)
-    with pytest.raises(JournalError):
-        await WakingJournal(told, told).append(message())
+    outcomes: list[Any] = []
+    WakingJournal(told, told).store(message(), outcomes.append)
+    assert isinstance(outcomes[0], JournalError)
     assert told.notes == []
 
 
