@@ -7,7 +7,7 @@ lane is what must stay in order: a patient, by every identifier the message has 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
@@ -18,7 +18,7 @@ from hl7bridge.config import ApplicationAcks, Client, Listener, Sender
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.ack import NeAl
 from hl7bridge.hl7v2.header import Header
-from hl7bridge.hl7v2.message import Message, Segment, is_null
+from hl7bridge.hl7v2.message import Message, is_null
 from hl7bridge.reasons import Reason
 
 Events = Callable[[str, str], Reason | None]  # message_code, trigger_event -> why no table handles it, None: one does
@@ -202,18 +202,14 @@ def lanes_of(message: Message) -> tuple[str, ...]:
     An identifier is its value (CX.1) and its assigning authority (CX.4); upper and lower case are one, since too few
     lanes cost time and too many cost the order. No identifier: no lane.
     """
-    keys = dict.fromkeys(
-        key for segment in message.segments if segment.id in _PATIENT_FIELDS for key in _keys(message, segment)
-    )
+    keys: dict[str, None] = {}
+    for segment in message.segments:
+        for fields in _PATIENT_FIELDS.get(segment.id, ()):
+            found = [key for field in fields for raw in segment.repetitions(field) if (key := _key(message, raw))]
+            if found:
+                keys.update(dict.fromkeys(found))
+                break
     return tuple(keys)
-
-
-def _keys(message: Message, segment: Segment) -> Iterator[str]:
-    for fields in _PATIENT_FIELDS[segment.id]:
-        found = [key for field in fields for raw in segment.repetitions(field) if (key := _key(message, raw))]
-        if found:
-            yield from found
-            return
 
 
 def _key(message: Message, identifier: str) -> str:

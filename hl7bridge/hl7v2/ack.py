@@ -145,9 +145,12 @@ def due(header: Header | None, positive: bool, ne_al: NeAl = "by-version") -> bo
 
 def accept(header: Header, stamp: Stamp, ne_al: NeAl = "by-version", expected: int | None = None) -> bytes | None:
     """The positive answer, or None when the sender asked for none. expected: MSA-4, a sequence number."""
-    if not due(header, positive=True, ne_al=ne_al):
+    if is_acknowledgement(header):
         return None
-    return _positive(header, ack_code(header, None, ne_al=ne_al), _msh(header, stamp), expected)
+    enhanced, condition = mode(header, ne_al)
+    if not wanted(condition, positive=True):
+        return None
+    return _positive(header, "CA" if enhanced else "AA", _msh(header, stamp), expected)
 
 
 def application(
@@ -271,26 +274,34 @@ def _msh(header: Header | None, stamp: Stamp, asks: tuple[bytes, bytes] | None =
     own = stamp.control_id.encode("ascii")
     if header is None:
         return b"|".join((b"MSH", b"^~\\&", b"", b"", b"", b"", _when(stamp), b"", b"ACK", own, b"P", DEFAULT_VERSION))
-    fields = [
-        b"MSH",
-        header.field(2),
-        header.receiving_application,
-        header.receiving_facility,
-        header.sending_application,
-        header.sending_facility,
-        _when(stamp),
-        b"",
-        _message_type(header.version, header.trigger_event, header.separators.component),
-        own,
-        header.field(11) or b"P",
-        header.field(12) or DEFAULT_VERSION,
-    ]
-    charset = header.field(18) if not all(map(bytes.isascii, (*fields, header.control_id))) else b""
+    signs = header.separators
+    before, between, behind, plain = _around(
+        signs.field, signs.component, header.version, header.trigger_event, header.span(2, 6), header.span(11, 12)
+    )
+    msh = b"".join((before, _when(stamp), between, own, behind))
+    charset = b"" if plain and header.control_id.isascii() else header.field(18)
     if asks or charset:
-        fields += [b"", b"", *(asks or (b"", b""))]
-    if charset:
-        fields += [b"", charset]
-    return header.separators.field.encode("latin-1").join(fields)
+        more = [b"", b"", b"", *(asks or (b"", b""))]
+        if charset:
+            more += [b"", charset]
+        msh += signs.field.encode("latin-1").join(more)
+    return msh
+
+
+@lru_cache(maxsize=256)  # a sender's messages differ in time and control id only
+def _around(
+    sign: str, component: str, version: str, event: str, addresses: tuple[bytes, ...], rest: tuple[bytes, ...]
+) -> tuple[bytes, bytes, bytes, bool]:
+    """An answer's MSH around MSH-7 and MSH-10, and whether all of it is ASCII.
+
+    addresses: MSH-2 to 6 of the message, rest: MSH-11 and 12.
+    """
+    signs, application, facility, to_application, to_facility = addresses
+    separator = sign.encode("latin-1")
+    before = separator.join((b"MSH", signs, to_application, to_facility, application, facility, b""))
+    between = separator.join((b"", b"", _message_type(version, event, component), b""))
+    behind = separator.join((b"", rest[0] or b"P", rest[1] or DEFAULT_VERSION))
+    return before, between, behind, before.isascii() and between.isascii() and behind.isascii()
 
 
 @lru_cache(maxsize=1024)

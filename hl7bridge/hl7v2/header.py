@@ -68,6 +68,11 @@ class Header:
         """MSH-<number> as sent, b"" when it is missing. 1 is the field separator, 2 the encoding characters."""
         return self._fields[number] if number < len(self._fields) else b""
 
+    def span(self, first: int, last: int) -> tuple[bytes, ...]:
+        """MSH-<first> to MSH-<last> as sent, b"" for each that is missing."""
+        found = self._fields[first : last + 1]
+        return (*found, *(b"",) * (last + 1 - first - len(found)))
+
     @property
     def segment(self) -> bytes:
         """MSH as it was sent, without its end."""

@@ -76,6 +76,13 @@ _CONSTANT_WORDS = re.compile(r"[A-Za-z][A-Za-z ,.%_-]*")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 Log = structlog.stdlib.BoundLogger
+_OURS = logging.getLogger("hl7bridge")
+
+
+def debugging() -> bool:
+    """Whether lines at debug are written. Who would write one for each message asks first: to make a line that is
+    dropped costs more than all the counting around it."""
+    return _OURS.isEnabledFor(logging.DEBUG)
 
 
 def told(error: BaseException) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hl7bridge.mllp.framing import Cause
 from hl7bridge.mllp.observer import Observer as ListenerObserver
 from hl7bridge.mllp.observer import Why
 from hl7bridge.mllp.peer import Peer
-from hl7bridge.observe.log import Log, told
+from hl7bridge.observe.log import Log, debugging, told
 from hl7bridge.observe.metrics import CIRCUIT, Metrics, ack_code, reason
 from hl7bridge.observe.strangers import Strangers
 from hl7bridge.reasons import DAMAGED
@@ -122,7 +122,7 @@ class IntakeWatch(IntakeObserver):
         self._to_ack.observe(seconds)
         if why:
             self._log.info("message refused", listener=listener, ack_code=answer, reason=why)
-        else:
+        elif debugging():
             self._log.debug("message taken", listener=listener, ack_code=answer, seconds=round(seconds, 4))
 
     def duplicate(self, listener: str) -> None:
@@ -214,7 +214,8 @@ class WorkerWatch(WorkerObserver):
         self._metrics.delivered(listener, known).inc()
         self._metrics.receive_to_delivered(listener).observe(waited)
         self._metrics.attempt_seconds("delivered").observe(took)
-        self._log.debug("delivered", message_id=id, listener=listener, type=known, seconds=round(waited, 3))
+        if debugging():
+            self._log.debug("delivered", message_id=id, listener=listener, type=known, seconds=round(waited, 3))
 
     def retried(self, id: str, listener: str, type: str, status: int, why: str, attempts: int, pause: float) -> None:
         known = self._metrics.type(type)
