@@ -79,7 +79,11 @@ class Writer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
+        self._gathered: dict[asyncio.AbstractEventLoop, list[_Item]] = {}  # not yet in the queue
+        self._gathering = threading.Lock()
+        self._waiting: deque[_Item] = deque()  # of the thread: out of the queue, not yet in a transaction
+        self._ended = False  # of the thread: nothing more will come
         self._connection: sqlite3.Connection | None = settings.connect()
         self._inode = settings.file.stat().st_ino
         self._mint = Mint()
@@ -101,10 +105,21 @@ class Writer:
         `size`: bytes of the work's message, for the bound of a group.
         """
         loop = asyncio.get_running_loop()
-        if self._closed:
-            loop.call_soon(then, JournalError("the journal is closed"))
-        else:
-            self._queue.put((work, then, loop, size))
+        with self._gathering:
+            if self._closed:
+                loop.call_soon(then, JournalError("the journal is closed"))
+            elif (gathered := self._gathered.get(loop)) is not None:
+                gathered.append((work, then, loop, size))
+            else:
+                self._gathered[loop] = [(work, then, loop, size)]
+                loop.call_soon(self._hand_over, loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What came in one turn of the loop wakes the thread once, and shares a commit."""
+        with self._gathering:
+            gathered = self._gathered.pop(loop, None)
+            if gathered is not None:  # else `close` was faster
+                self._queue.put(gathered)
 
     def note(self, seq: int, flags: int) -> None:
         """For the receipts: with the next commit, which need not be for this. From any thread."""
@@ -112,37 +127,39 @@ class Writer:
 
     def close(self) -> None:
         """Finish what is queued, then close the connection. Blocks until the thread has ended."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
+        with self._gathering:
+            if not self._closed:
+                self._closed = True
+                for gathered in self._gathered.values():
+                    self._queue.put(gathered)
+                self._gathered.clear()
+                self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            group, last = self._drain()
+        while not self._ended or self._waiting:
+            group = self._group()
             if group or self._notes:
                 _resolve(group, self._outcomes([item[0] for item in group]))
         self._disconnect()
 
-    def _drain(self) -> tuple[list[_Item], bool]:
-        """Wait for one work, then take those that are queued behind it. True: the queue has ended."""
+    def _group(self) -> list[_Item]:
+        """What is there now, as much as one transaction may hold; waits while there is nothing."""
+        waiting = self._waiting
+        with contextlib.suppress(queue.Empty):
+            while not self._ended:
+                came = self._queue.get_nowait() if waiting else self._queue.get(timeout=NOTE_SECONDS)
+                if came is None:
+                    self._ended = True
+                else:
+                    waiting.extend(came)
         group: list[_Item] = []
         size = 0
-        try:
-            item = self._queue.get(timeout=NOTE_SECONDS)
-        except queue.Empty:
-            return group, False
-        while item is not None:
+        while waiting and len(group) < GROUP_WORKS and size < GROUP_BYTES:
+            item = waiting.popleft()
             group.append(item)
             size += item[3]
-            if len(group) >= GROUP_WORKS or size >= GROUP_BYTES:
-                return group, False
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return group, False
-        return group, True
+        return group
 
     def _outcomes(self, works: list[Work]) -> list[Any]:
         """A value or an exception for each work, after the commit that made them true."""
