@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from hl7bridge.intake import Intake, control_ids
 from hl7bridge.joining import Joining
 from hl7bridge.joints import InThreads, Make, Translating, WakingJournal, owe, start_link, undelivered
 from hl7bridge.journal.acknowledgements import Acknowledgements
-from hl7bridge.journal.protocol import DamagedPage
+from hl7bridge.journal.protocol import DamagedPage, Entry
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
 from hl7bridge.observe.health import HealthServer, create_app
@@ -260,10 +260,12 @@ class Bridge:
         for name, keys in channels_of(self.config).items():
             self._log.info("application ACKs as exchanges of their own", channel=name, host=keys.host, port=keys.port)
 
-    def _joined(self) -> None:
-        """A message was joined from its parts: it is to be delivered."""
+    async def _joined(self, parts: Sequence[Entry]) -> None:
+        """A message was joined from its parts: it is to be delivered, and no part is a dead letter any more."""
         if self._worker is not None:
             self._worker.wake()
+            for part in parts:
+                await self._worker.letterbox.remove(part.id, part.received_at)
 
     async def _listen(
         self,

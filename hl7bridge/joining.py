@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from hl7bridge import agreements
 from hl7bridge.admission import Profiles, address_of, control_id_of, lanes_of, type_of
@@ -29,13 +29,14 @@ NO_ANSWER = "none"  # of the whole: each part was answered
 
 
 class Joining:
-    """`run` until cancelled; `came` after each part. `joined` is called after a whole was stored."""
+    """`run` until cancelled; `came` after each part. `joined` is awaited after a whole was stored, with its parts: one
+    that was a dead letter is none any more."""
 
     def __init__(
         self,
         journal: SqliteJournal,
         config: Config,
-        joined: Callable[[], None],
+        joined: Callable[[Sequence[Entry]], Awaitable[None]],
         trouble: Callable[[str, str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -85,7 +86,7 @@ class Joining:
         except (PeerError, JournalRefusal) as error:  # cut where nothing may be cut: each part meets its deadline
             self._trouble("joining", type(error).__name__)
             return
-        self._joined()
+        await self._joined(found)
 
     def _whole(self, entries: Sequence[Entry]) -> Received:
         first = entries[0]

@@ -5,7 +5,7 @@ What holds and why:
 - What ends a message is written down before its lanes go on, for as long as the journal needs: a message sent again
   after a crash never comes behind a later one of the same patient.
 - A dead letter's directory is written before the journal says DEAD: a crash in between leaves the message undelivered,
-  never out of sight.
+  never out of sight. When somebody settled the message meanwhile, the directory goes again.
 - A pause that cannot be written down is kept in memory; a journal that fails must not stop the lanes of others.
 """
 
@@ -130,20 +130,20 @@ class Ends:
             issues=dead.operation_outcome,
         )
         await asyncio.to_thread(self._letters.write, letter)  # OSError: _handle postpones
-        await self._write_down(
-            Change(
-                entry.id,
-                State.DEAD,
-                tries.attempts,
-                0.0,
-                dead.reason.code,
-                dead.detail,
-                version,
-                now,
-                _proof(translation, dead),
-                lineage or lineage_of(translation),
-            )
+        died = Change(
+            entry.id,
+            State.DEAD,
+            tries.attempts,
+            0.0,
+            dead.reason.code,
+            dead.detail,
+            version,
+            now,
+            _proof(translation, dead),
+            lineage or lineage_of(translation),
         )
+        if not await self._write_down(died) and await self._overtaken(entry):
+            return
         self._telling.tell(lambda observer: observer.dead(entry.id, entry.listener, entry.type, dead.reason.code))
         settled = Settled(State.DEAD, dead.reason.code)
         if self._backlog.holds(entry, dead.reason.code):
@@ -152,19 +152,32 @@ class Ends:
         else:
             self.end(entry.id, settled)
 
-    async def _write_down(self, change: Change) -> None:
+    async def _overtaken(self, entry: Entry) -> bool:
+        """Is the message gone, or delivered after all (joined with its other parts)? Then it leaves no directory."""
+        try:
+            now = await self._journal.get(entry.id)
+        except JournalError as error:  # the next start removes the directory of what was delivered
+            self._telling.trouble("journal", type(error).__name__)
+            return False
+        if now is not None and now.state is not State.DELIVERED:
+            return False
+        await self._letterbox.remove(entry.id, entry.received_at)
+        self.end(entry.id, Settled(State.DELIVERED, "") if now is not None else None)
+        return True
+
+    async def _write_down(self, change: Change) -> bool:
         """Applies a change that must not be lost, for as long as the journal needs; its lanes wait meanwhile.
 
-        Refused: somebody settled the message behind our back, and what the journal says stands.
+        False: somebody settled the message behind our back, and what the journal says stands.
         """
         pause, most = JOURNAL_PAUSE
         while True:
             try:
                 await self._journal.apply(change)
-                return
+                return True
             except JournalRefusal:
                 self._telling.trouble("journal", "JournalRefusal")
-                return
+                return False
             except JournalError as error:
                 self._telling.trouble("journal", type(error).__name__)
                 await self._clock.rest(asyncio.Event(), pause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,9 @@ class Desk:
         self.troubles: list[str] = []
         self.joining = Joining(journal, Config(listeners=(listener,)), self._joined, self._trouble)
 
-    def _joined(self) -> None:
+    async def _joined(self, parts: Sequence[Entry]) -> None:
         self.joins += 1
+        self.parts = [entry.control_id for entry in parts]
 
     def _trouble(self, what: str, detail: str) -> None:
         self.troubles.append(detail)
@@ -104,7 +105,7 @@ async def test_parts_in_any_order_are_answered_each_and_joined_when_all_are_ther
         parts = await d.all(State.DELIVERED)
         assert len(parts) == 3 and all(entry.detail == f"joined into {whole.id}" for entry in parts)
         assert (await d.journal.figures()).undelivered == 1
-        assert d.joins == 1
+        assert d.joins == 1 and d.parts == ["C1", "C2", "C3"]
 
 
 async def test_until_then_a_part_waits_and_is_no_message_of_its_own(tmp_path: Path) -> None:

@@ -98,6 +98,10 @@ async def test_parts_are_delivered_as_one_and_a_lonely_one_is_a_dead_letter(tmp_
         assert msa(await answer_to(port, admit("C3", more="PID|1||8^^^NORTH^MR\rDSC|Y|F")))[1] == b"AA"
         (letter,) = await until(tmp_path / "dlq", "incomplete/*/*/message.hl7")
         assert b"|C3|" in letter.read_bytes()
+        assert msa(await answer_to(port, admit("C4", pointer="Y", more="PV1|1|I")))[1] == b"AA"
+        async with asyncio.timeout(PATIENCE):
+            while letter.exists():  # noqa: ASYNC110 - a directory that goes has no event
+                await asyncio.sleep(0.01)
 
 
 async def test_numbers_are_held_by_the_whole_daemon(tmp_path: Path, told: io.StringIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import stat
 import threading
@@ -28,7 +29,7 @@ from hl7bridge.delivery.answer import Issue
 from hl7bridge.delivery.endpoint import Shipment
 from hl7bridge.delivery.outcome import Blame, Dead, Misconfigured, Outcome, RetryAt
 from hl7bridge.errors import JournalError, TranslationError
-from hl7bridge.journal.protocol import Entry, State
+from hl7bridge.journal.protocol import Change, Entry, State
 
 MakeBench = Callable[..., Bench]
 SENTINEL = "ZZSENTINELZZ"
@@ -558,3 +559,28 @@ async def test_nobody_hears_what_the_server_said_of_the_patient(bench: Bench) ->
     await bench.work()
     assert SENTINEL not in repr(bench.observer.told) + repr(bench.journal.changes)
     assert isinstance(bench.endpoint, ScriptedEndpoint)
+
+
+@pytest.mark.parametrize("fate", [State.DELIVERED, None])
+async def test_a_message_that_is_settled_while_it_becomes_a_dead_letter_leaves_no_directory(
+    bench: Bench, fate: State | None
+) -> None:
+    """A part of a continued message times out in the moment in which it is joined; or somebody purges it."""
+    id = bench.journal.add("a")
+    bench.endpoint.script = {id: [Dead(reasons.ENDPOINT_REJECTED, "HTTP 422", (), 422)]}
+    apply = bench.journal.apply
+
+    async def overtaken(change: Change) -> None:
+        if change.state is State.DEAD:
+            assert bench.letters.find(id) is not None, "the directory comes first"
+            if fate is None:
+                bench.journal.entries.pop(id)
+            else:
+                bench.journal.entries[id] = dataclasses.replace(bench.journal.entries[id], state=fate)
+        await apply(change)
+
+    bench.journal.apply = overtaken  # type: ignore[method-assign]
+    async with bench:
+        await bench.until(lambda: bool(bench.observer.named("trouble")))
+        await bench.until(lambda: bench.letters.find(id) is None)
+    assert not bench.observer.named("dead")
