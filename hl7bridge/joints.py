@@ -40,12 +40,15 @@ class WakingJournal:
 
     def _stored(self, message: Received, then: Then, outcome: Appended | Exception) -> None:
         if isinstance(outcome, Appended) and not outcome.duplicate:
-            if message.terms is not None and message.terms.fragment is not None:
+            part = message.terms is not None and message.terms.fragment is not None
+            make = None
+            if part:
                 self._part_came()
             elif message.state is State.DEAD:
                 self._worker.parked(outcome.id)
             else:
-                self._worker.wake()
+                make = partial(self._journal.entry, message, outcome)
+            self._worker.came(outcome.seq, len(message.raw), make)
         then(outcome)
 
     def answered(self, seq: int, written: bool, resend: bool = False) -> None:

@@ -118,12 +118,13 @@ class Lanes:
 
     # --- what changes --------------------------------------------------------------------------------------------
 
-    def offer(self, items: Sequence[Item], after: int, ended: bool, ignore: Container[str] = ()) -> int:
+    def offer(self, items: Sequence[Item], after: int, ended: bool, ignore: Container[str] = (), upto: int = 0) -> int:
         """Takes a page: all claimable messages after `after` up to its last one, in order; `ended`: none lies behind.
 
-        `ignore`: ids that were settled while the page was read. Returns how many were taken in.
+        `ignore`: ids that were settled while the page was read. `upto`: the page goes so far, though nothing claimable
+        stands there. Returns how many were taken in.
         """
-        last = items[-1].seq if items else after
+        last = max(items[-1].seq if items else after, upto)
         covered = {lane for lane, mark in self._marks.items() if mark.seq > after} if after < self._tail else set()
         taken = 0
         for item in items:

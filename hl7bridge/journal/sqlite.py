@@ -111,6 +111,31 @@ class SqliteJournal:
             raise ValueError("what looks encrypted is no message")
         self._writer.put(message, then, len(message.raw))
 
+    def entry(self, message: Received, appended: Appended) -> Entry:
+        """What `claimable` would read of a message that was just appended."""
+        return Entry(
+            seq=appended.seq,
+            id=appended.id,
+            raw=message.raw,
+            sha256=message.sha256,
+            received_at=message.received_at,
+            listener=message.listener,
+            peer=message.peer,
+            sender=message.sender,
+            control_id=message.control_id,
+            type=message.type,
+            lanes=self._guard.lanes(message.lanes),
+            state=message.state,
+            attempts=0,
+            next_attempt=0.0,
+            reason=message.reason,
+            detail=message.detail,
+            ack_code=message.ack_code,
+            mapping_version="",
+            delivered_at=None,
+            replays=0,
+        )
+
     def answered(self, seq: int, written: bool, resend: bool = False) -> None:
         """See Journal.answered."""
         self._writer.note(seq, (receipts.WRITTEN if written else 0) | (receipts.RESEND if resend else 0))

@@ -8,12 +8,15 @@ What holds and why:
 - Another process (`hl7bridge dlq replay`) may turn dead letters into undelivered messages behind our back: once a
   second the first page is looked at again, and in a long backlog one page further on in turn. Looking at more would
   read the whole backlog every second.
+- What was just appended is handed over with the commit and not read again, as long as its seqs go on where the tail of
+  the lanes ends: then nothing can lie in between. Anything else (resends, more than `CAME_MAX`) is read as before.
 - Messages read but not started yet are kept up to `CACHE_MAX` bytes; beyond that they are read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from hl7bridge import reasons
 from hl7bridge.delivery.answer import RETRY_AFTER_MAX
@@ -23,6 +26,7 @@ from hl7bridge.worker.seams import Clock
 
 POLL = 1.0  # seconds between looks for what another process replayed or purged
 CACHE_MAX = 64 * 1024 * 1024
+CAME_MAX = 1024  # messages handed over that are not in the lanes yet; their bytes are bounded by CACHE_MAX
 
 UNHELD = frozenset({reasons.UNSUPPORTED_TYPE.code, reasons.UNSUPPORTED_EVENT.code})  # parked on arrival: hold no lane
 
@@ -40,6 +44,8 @@ class Backlog:
         self._longest = max(longest, RETRY_AFTER_MAX)
         self._cache: dict[str, Entry] = {}
         self._cached = 0
+        self._came: deque[tuple[int, int, Callable[[], Entry] | None]] = deque()  # seq, bytes, how it is made
+        self._came_bytes = 0
         self._held: set[str] = set()
         self._settled: set[str] = set()  # while a page is read
         self._wakes = 0
@@ -64,9 +70,22 @@ class Backlog:
         self._wakes += 1
         self.lanes.more_arrived()
 
+    def came(self, seq: int, size: int, make: Callable[[], Entry] | None) -> None:
+        """A message of `size` bytes was appended at `seq`; None: nothing that may be delivered now."""
+        self.appended()
+        last = self._came[-1][0] if self._came else self.lanes.tail
+        if seq == last + 1 and len(self._came) < CAME_MAX and self._came_bytes + size <= CACHE_MAX:
+            self._came.append((seq, size, make))
+            self._came_bytes += size
+        else:
+            self._came.clear()
+            self._came_bytes = 0
+
     async def read_more(self) -> bool:
         """Reads a page if one is wanted; False: there is nothing to read now."""
         after = self.lanes.next_scan()
+        if after is not None and after == self.lanes.tail and self._take_what_came():
+            return True
         if after is not None:
             await self._read(after)
             return True
@@ -100,6 +119,24 @@ class Backlog:
         """Delivered, dead, or gone."""
         self._settled.add(id)
         self.lanes.done(id)
+
+    def _take_what_came(self) -> bool:
+        """A page of what was handed over into the lanes; False: there is none that goes on where the tail ends."""
+        came, tail = self._came, self.lanes.tail
+        while came and came[0][0] <= tail:  # it was read meanwhile
+            self._came_bytes -= came.popleft()[1]
+        if not came or came[0][0] != tail + 1:
+            return False
+        entries: list[Entry] = []
+        last = tail
+        while came and len(entries) < self.lanes.page:
+            last, size, make = came.popleft()
+            self._came_bytes -= size
+            if make is not None:
+                entries.append(make())
+        self.lanes.offer([_item(entry) for entry in entries], tail, ended=not came, upto=last)
+        self._remember(entries)
+        return True
 
     async def _look(self) -> bool:
         """The first page again, one further on, and the held ones. True: something was found, so look on at once."""

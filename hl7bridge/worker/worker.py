@@ -145,6 +145,11 @@ class Worker:
         self._backlog.appended()
         self._stir.set()
 
+    def came(self, seq: int, size: int, make: Callable[[], Entry] | None) -> None:
+        """A message was appended. As Backlog.came; call it in the event loop, in the order of the journal."""
+        self._backlog.came(seq, size, make)
+        self._stir.set()
+
     def parked(self, id: str) -> None:
         """A message was appended as DEAD: its directory is to be written now rather than at the next look."""
         self.letterbox.parked(id)

@@ -26,10 +26,14 @@ class Told:
             then(JournalError("the disk is full"))
             return
         self.notes.append("committed")
-        then(Appended("m1", b"", self._duplicate, False))
+        then(Appended("m1", b"", self._duplicate, False, 7))
 
-    def wake(self) -> None:
-        self.notes.append("woken")
+    def entry(self, message: Received, appended: Appended) -> str:
+        return f"made of {appended.id}"
+
+    def came(self, seq: int, size: int, make: Any) -> None:
+        assert (seq, size) == (7, 3)
+        self.notes.append(make() if make is not None else "nothing to deliver")
 
     def parked(self, id: str) -> None:
         self.notes.append(f"parked {id}")
@@ -40,14 +44,14 @@ class Told:
 
 
 def message(state: State = State.RECEIVED) -> Received:
-    return Received(b"", b"", 0.0, "adt", "", "", "", "", (), b"", "AA", state)
+    return Received(b"raw", b"", 0.0, "adt", "", "", "", "", (), b"", "AA", state)
 
 
 @pytest.mark.parametrize(
     ("duplicate", "state", "notes"),
     [
-        (False, State.RECEIVED, ["committed", "woken"]),
-        (False, State.DEAD, ["committed", "parked m1"]),
+        (False, State.RECEIVED, ["committed", "made of m1"]),
+        (False, State.DEAD, ["committed", "parked m1", "nothing to deliver"]),
         (True, State.RECEIVED, ["committed"]),
     ],
 )
@@ -58,7 +62,7 @@ def test_the_worker_is_told_of_what_is_new_and_only_after_the_commit(
     outcomes: list[Any] = []
     WakingJournal(told, told).store(message(state), outcomes.append)
     assert told.notes == notes
-    assert outcomes == [Appended("m1", b"", duplicate, False)]
+    assert outcomes == [Appended("m1", b"", duplicate, False, 7)]
 
 
 def test_the_worker_is_not_told_of_what_was_not_stored() -> None:

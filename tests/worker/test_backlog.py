@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -102,3 +103,65 @@ async def test_a_journal_that_cannot_be_read_is_the_caller_s_to_know() -> None:
     with pytest.raises(JournalError):
         await backlog.read_more()
     assert await backlog.read_more()
+
+
+def hand_over(backlog: Backlog, journal: MemoryJournal, *lanes: str) -> str:
+    """Appends a message and tells the backlog of it, as the commit does."""
+    id = journal.add(*lanes)
+    entry = journal.entries[id]
+    backlog.came(entry.seq, len(entry.raw), lambda: entry)
+    return id
+
+
+async def test_what_the_commit_hands_over_is_not_read_again() -> None:
+    journal = MemoryJournal()
+    backlog, _ = backlog_of(journal)
+    journal.add("a", state=State.DEAD)
+    backlog.came(1, 10, None)
+    first, second = hand_over(backlog, journal, "b"), hand_over(backlog, journal, "b")
+    while backlog.lanes.next_scan() is not None:
+        assert await backlog.read_more()
+    assert journal.claims == 0
+    assert first in backlog.lanes and second in backlog.lanes
+    assert backlog.lanes.tail == 3
+    assert await backlog.fetch(first) is journal.entries[first]
+
+
+async def test_behind_a_gap_the_journal_is_read() -> None:
+    journal = MemoryJournal()
+    backlog, _ = backlog_of(journal)
+    unheard = journal.add("a")  # by a replay, a join, another process
+    heard = hand_over(backlog, journal, "a")
+    await read_all(backlog)
+    assert journal.claims > 0
+    started = backlog.lanes.start(0.0)
+    assert started is not None and started.id == unheard
+    assert heard in backlog.lanes
+    again = hand_over(backlog, journal, "c")
+    claims = journal.claims
+    assert await backlog.read_more()
+    assert again in backlog.lanes and journal.claims == claims
+
+
+async def test_what_was_read_and_delivered_meanwhile_is_not_taken_from_what_came() -> None:
+    journal = MemoryJournal()
+    backlog, clock = backlog_of(journal)
+    id = hand_over(backlog, journal, "a")
+    clock.now += 5.0
+    await backlog._look()  # a page reads it first
+    assert backlog.lanes.start(0.0) is not None
+    backlog.done(id)
+    journal.entries[id] = dataclasses.replace(journal.entries[id], state=State.DELIVERED)
+    backlog.appended()
+    await read_all(backlog)
+    assert id not in backlog.lanes
+
+
+async def test_more_than_may_be_kept_is_read_from_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hl7bridge.worker.backlog.CAME_MAX", 3)
+    journal = MemoryJournal()
+    backlog, _ = backlog_of(journal)
+    ids = [hand_over(backlog, journal, f"p{number}") for number in range(10)]
+    await read_all(backlog)
+    assert journal.claims > 0
+    assert all(id in backlog.lanes for id in ids)
