@@ -47,8 +47,9 @@ def measure(effort: Effort) -> Iterator[Figure]:
         rate = FIRST
         for _ in range(effort.of(STEPS, 1)):
             with Served(f"http://127.0.0.1:{port}/fhir") as served:
-                steady(served.port, 20.0, 1.0)  # the translators are up, the connections to the endpoint made
-                time.sleep(float(effort.of(3, 1)))
+                served.settle()
+                steady(served.port, 20.0, 1.0)  # the tables' code and the connections to the endpoint are made
+                served.settle()
                 sent = steady(served.port, rate, lasting)
                 took = _arrived(arrivals, sent, GRACE)
             p50, p99 = (took[int(len(took) * part)] if took else float("inf") for part in (0.5, 0.99))
@@ -57,7 +58,7 @@ def measure(effort: Effort) -> Iterator[Figure]:
                 break
             held.append((rate, p50, p99))
             rate *= STEP
-    for rate, p50, p99 in held[:1] + held[-1:]:
+    for rate, p50, p99 in dict.fromkeys(held[:1] + held[-1:]):
         what = "receive to the endpoint's answer, the knee" if (rate, p50, p99) == held[-1] else "the same, quiet"
         yield Figure(
             what,

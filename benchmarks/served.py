@@ -20,6 +20,8 @@ from pathlib import Path
 
 from bare import free_port, wait_for_port
 
+QUIET_LOOKS = 6  # looks in a row, a tenth of a second apart, at which no CPU time was used
+
 
 @cache
 def compiled() -> Mapping[str, str]:
@@ -82,6 +84,22 @@ class Served:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         texts = [Path(f"/proc/{child}/status").read_text() for child in children]
         return [int(text.partition("VmRSS:")[2].split()[0]) * 1024 for text in texts]
+
+    def settle(self, within: float = 60.0) -> None:
+        """Returns when the daemon and its translating processes have nothing to do: a start is over, a feed is done."""
+        until, quiet, before = time.monotonic() + within, 0, -1
+        while quiet < QUIET_LOOKS and time.monotonic() < until:
+            time.sleep(0.1)
+            ticks = self._ticks()
+            quiet = quiet + 1 if ticks <= before + 1 else 0
+            before = ticks
+
+    def _ticks(self) -> int:
+        """CPU time of the daemon and its children, in hundredths of a second."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        lines = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in (str(pid), *children)]
+        return sum(int(line[11]) + int(line[12]) for line in lines)
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGKILL)
