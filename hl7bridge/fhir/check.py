@@ -76,30 +76,26 @@ class Checker:
 
     def _place(self, entry: Any, type: str, known: dict[str, str]) -> str | None:
         """The rules that bind an entry to its bundle; what references may lead to is noted in `known`."""
-        if not isinstance(entry, dict):
+        if entry.__class__ is not dict:
             return ": is no object"
-        resource, url = entry.get("resource"), entry.get("fullUrl")
+        url, request, inside = entry.get("fullUrl"), entry.get("request"), _type(entry)
         if url is not None:
-            if not isinstance(url, str) or ":" not in url:
+            if url.__class__ is not str or ":" not in url:
                 return ".fullUrl: is no absolute url"
             if url in known:
                 return ".fullUrl: bdl-7: stands twice in the bundle"
-            known[url] = _type(entry)
-        request = entry.get("request")
-        patch = (
-            isinstance(request, dict) and request.get("method") == "PATCH"
-        )  # what it changes has a url, not the patch
-        if url is None and (type == "message" or (resource is not None and not patch)):
+            known[url] = inside
+        elif type == "message" or (entry.get("resource") is not None and not _is_patch(request)):
             return ".fullUrl: is missing"
         if (request is not None) != (type in REQUESTED):
             return ".request: bdl-3: each entry of a transaction has one, and no other bundle's"
-        return self._request(request, _type(entry)) if isinstance(request, dict) else None
+        return self._request(request, inside) if request.__class__ is dict else None
 
     def _request(self, request: Body, type: str) -> str | None:
         method, url = request.get("method"), request.get("url")
         if not isinstance(url, str) or not isinstance(method, str):
             return ".request: method and url are required"
-        wanted = url.partition("?")[0].partition("/")[0]
+        wanted = url if url in self._model.resources else url.partition("?")[0].partition("/")[0]
         if not self._model.is_resource(wanted):
             return ".request.url: names no resource type"
         if method == "DELETE":
@@ -118,4 +114,9 @@ class Checker:
 
 def _type(entry: Body) -> str:
     resource = entry.get("resource")
-    return str(resource.get("resourceType", "")) if isinstance(resource, dict) else ""
+    return str(resource.get("resourceType", "")) if resource.__class__ is dict else ""
+
+
+def _is_patch(request: Any) -> bool:
+    """What a PATCH changes has a url, the patch needs none."""
+    return isinstance(request, dict) and request.get("method") == "PATCH"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -23,7 +24,6 @@ NAMESPACE = uuid.UUID(
 )  # ours, chosen once: changing it would orphan every derived key
 _NAMESPACE = NAMESPACE.bytes
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
-_DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
 Reader = Callable[[Body], list[Any]]
 Part = Callable[["Identities", Resource], str]  # one path of `unique`, read off a resource
@@ -40,11 +40,8 @@ class Keyed(Protocol):
 
 def uuid_of(key: str) -> str:
     """`str(uuid.uuid5(NAMESPACE, key))` (RFC 9562, version 5), without the objects in between."""
-    made = bytearray(sha1(_NAMESPACE + key.encode(), usedforsecurity=False).digest()[:16])
-    made[6] = made[6] & 0x0F | 0x50
-    made[8] = made[8] & 0x3F | 0x80
-    text = made.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    made = sha1(_NAMESPACE + key.encode(), usedforsecurity=False).hexdigest()
+    return f"{made[:8]}-{made[8:12]}-5{made[13:16]}-{'89ab'[int(made[16], 16) & 3]}{made[17:20]}-{made[20:32]}"
 
 
 class Identifier:
@@ -55,7 +52,7 @@ class Identifier:
     def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
         self.key = key
         self.uuid = uuid_of(key)
-        self.search = search or f"{_DERIVED_SEARCH}{self.uuid}"
+        self.search = search or _searched(DERIVED_SYSTEM) + self.uuid
         self.derived = derived
         self.of_message = of_message
         self._meant = ""
@@ -159,10 +156,13 @@ def _numbers(read: Reader) -> Part:
     """Identifiers by what identifies: system and value, in any order. How one is called (`type`, `use`) may change."""
 
     def numbers(identities: Identities, resource: Resource) -> str:
-        identifiers = [one for value in read(resource.body) for one in (value if isinstance(value, list) else [value])]
-        said = sorted({(one.get("system", ""), one.get("value", "")) for one in identifiers if isinstance(one, dict)})
-        named = [number for number in said if any(number)]
-        return _text(named) if named else ""
+        values = read(resource.body)
+        if not values:
+            return ""
+        identifiers = [one for value in values for one in (value if value.__class__ is list else (value,))]
+        said = {(one.get("system", ""), one.get("value", "")) for one in identifiers if one.__class__ is dict}
+        said.discard(("", ""))
+        return _text(sorted(said)) if said else ""
 
     return numbers
 
@@ -190,31 +190,34 @@ def _content(elements: Iterable[str], path: str) -> Part:
 def _reader(elements: Iterable[str], path: str) -> Reader:
     """Gives the values at a path of elements. A choice is found by its stem: `effective` finds effectiveDateTime."""
     first, *rest = path.split(".")
-    is_choice = any(_is_choice(name, first) for name in elements)
+    choices = frozenset(name for name in elements if _is_choice(name, first))
 
     def read(body: Body) -> list[Any]:
         if first in body:
             values = [body[first]]
-        elif is_choice:
-            values = _children(body, first)
+        elif choices:
+            values = [body[name] for name in body if name in choices]
         else:
             return []
         for name in rest:
-            values = [part for value in values for part in _children(value, name)]
+            values = _below(values, name)
         return values
 
     return read
 
 
-def _children(value: Any, name: str) -> list[Any]:
-    """An element by name, or a choice by its stem."""
-    if value.__class__ is list:
-        return [child for part in value for child in _children(part, name)]
-    if value.__class__ is not dict:
-        return []
-    if name in value:
-        return [value[name]]
-    return [part for key, part in value.items() if _is_choice(key, name)]
+def _below(values: Iterable[Any], name: str) -> list[Any]:
+    """The elements of that name in values, in lists of them too; of a choice by its stem."""
+    found: list[Any] = []
+    for value in values:
+        if value.__class__ is dict:
+            if name in value:
+                found.append(value[name])
+            else:
+                found += [part for key, part in value.items() if key.startswith(name) and _is_choice(key, name)]
+        elif value.__class__ is list:
+            found += _below(value, name)
+    return found
 
 
 def _is_choice(name: str, stem: str) -> bool:
@@ -250,7 +253,12 @@ def _types(identifier: Body) -> Iterable[str]:
 
 def search_for(system: str, value: str) -> str:
     """A FHIR search by identifier; `\\ | , $` in the value are escaped as the search specification says."""
-    return f"identifier={quote(_escape(system), safe='')}%7C{quote(_escape(value), safe='')}"
+    return _searched(system) + (value if value.isascii() and value.isalnum() else quote(_escape(value), safe=""))
+
+
+@lru_cache(maxsize=256)
+def _searched(system: str) -> str:
+    return f"identifier={quote(_escape(system), safe='')}%7C"
 
 
 def _escape(text: str) -> str:

@@ -19,7 +19,7 @@ from hl7bridge.fhir.invariants import Invariant
 from hl7bridge.fhir.model import Element, Model
 from hl7bridge.fhir.resource import Body
 from hl7bridge.fhir.terms import Terms, is_language
-from hl7bridge.fhir.unroll import Check, Known, Shapes, unrolled
+from hl7bridge.fhir.unroll import Check, Insides, Known, Shapes, unjudged, unrolled
 
 Part = tuple[Check, Check | None]  # of an element: the check of its value and, where it is a list, of one item
 
@@ -98,8 +98,8 @@ class Plans:
         self._invariants = invariants
         self._terms = terms
         self._checks: dict[str, Check] = {}
-        self._types: dict[Check, Shapes] = {}  # the shapes met so far, by the check of their type
-        self._codes: dict[Check, frozenset[str]] = {}  # the codes of a required binding, by the check that holds it
+        self._resources: dict[str, Check] = {}  # those of types of resources
+        self._insides = Insides({}, {}, {})
 
     def of(self, type: str) -> Check:
         """The check of a type, a backbone element or a resource."""
@@ -110,15 +110,18 @@ class Plans:
 
     def resource(self, body: Any, known: Known) -> str | None:
         """A resource of any type, by its resourceType. The path of a problem begins behind the type."""
-        type = body.get("resourceType") if isinstance(body, dict) else None
-        if not isinstance(type, str) or not self._model.is_resource(type):
-            return ": is no resource of this version of FHIR"
-        contained = body.get("contained")
-        if contained and isinstance(contained, list):
+        type = body.get("resourceType") if body.__class__ is dict else None
+        check = self._resources.get(type) if type.__class__ is str else None
+        if check is None:
+            if not isinstance(type, str) or not self._model.is_resource(type):
+                return ": is no resource of this version of FHIR"
+            check = self._resources[type] = self.of(type)
+        if "contained" in body and body["contained"].__class__ is list:
+            contained = body["contained"]
             known = {**known, **_contained(contained)}
             if unused := _unreferenced(body, contained):
                 return f".contained{unused}"
-        return self.of(type)(body, known)
+        return check(body, known)
 
     def _resource(self) -> Check:
         return self.resource
@@ -138,7 +141,7 @@ class Plans:
                     shapes[names] = shape
             return shape(body, known)
 
-        self._types[check] = shapes
+        self._insides.shapes[check] = shapes
         return check
 
     def _shape(self, shape: Shape, names: tuple[str, ...], shapes: Shapes) -> Check:
@@ -156,7 +159,7 @@ class Plans:
                 if not holds(body):
                     return f": {text}"
             if wrong is None and next(times, None) is None and names in shapes:
-                shapes[names] = unrolled(names, parts, self._codes, self._types, invariants)
+                shapes[names] = unrolled(names, parts, self._insides, invariants)
             return wrong
 
         return check
@@ -189,7 +192,7 @@ class Plans:
             if element.is_primitive:
                 plan["_" + element.name] = _part(self.of("Element"), element)
         if self._model.is_resource(type):
-            plan["resourceType"] = (_type_of_itself, None)
+            plan["resourceType"] = (unjudged, None)
         return plan
 
     def _one(self, element: Element, parent: str) -> Check:
@@ -212,7 +215,7 @@ class Plans:
                 return None
             return ": is a code outside its required binding"
 
-        self._codes[coded] = codes
+        self._insides.codes[coded] = codes
         return coded
 
     def _reference(self, check: Check, targets: frozenset[str]) -> Check:
@@ -240,12 +243,8 @@ class Plans:
                 return f".reference: leads to {found}, where FHIR has {allowed}"
             return ".type: is not the type it leads to" if said is not None and said != found else None
 
+        self._insides.targets[reference] = targets
         return reference
-
-
-def _type_of_itself(value: Any, known: Known) -> str | None:
-    """Judged where the plan of the resource was chosen by it."""
-    return None
 
 
 def _part(one: Check, element: Element) -> Part:

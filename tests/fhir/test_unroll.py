@@ -52,7 +52,7 @@ def test_code_is_made_only_for_shapes_that_are_met_often() -> None:
 def made_as_code(checker: Checker) -> list[bool]:
     return [
         check.__code__.co_filename == "<check of a shape>"  # type: ignore[attr-defined]
-        for shapes in checker._plans._types.values()
+        for shapes in checker._plans._insides.shapes.values()
         for check in shapes.values()
     ]
 
@@ -104,3 +104,38 @@ def test_a_wrong_item_of_a_list_is_named_by_its_place_also_when_the_one_before_i
         found = WARM.problem(bundle)
         assert found is not None
         assert found.text.startswith("Observation.category[2].coding[1].code: is no code")
+
+
+REFERENCES = [
+    {"reference": "urn:uuid:5c8d1c2e-0000-4000-8000-000000000000"},
+    {"reference": "urn:uuid:00000000-0000-4000-8000-000000000099"},
+    {"reference": ["urn:uuid:00000000-0000-4000-8000-000000000001"]},
+    {"reference": ""},
+    {"reference": "Patient/1"},
+    {"reference": "Organization/1"},
+    {"reference": None},
+    {"display": "somebody"},
+    {"type": "Patient"},
+    {},
+    "Patient/1",
+    None,
+    [{"reference": "Patient/1"}],
+]
+
+
+@pytest.mark.parametrize("leads", range(len(REFERENCES)))
+def test_a_reference_is_judged_by_code_as_it_was_before(leads: int) -> None:
+    bundle = planted(observation(subject=REFERENCES[leads]))
+    assert WARM.problem(bundle) == Checker(model()).problem(bundle)
+
+
+def test_a_reference_to_an_entry_of_another_type_is_refused_by_code_too() -> None:
+    bundle = good()
+    urls = {entry["resource"]["resourceType"]: entry["fullUrl"] for entry in bundle["entry"]}
+    found = next(e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Observation")
+    assert WARM.problem(bundle) is None
+    found["subject"] = {"reference": urls["Observation"]}
+    cold = Checker(model()).problem(bundle)
+    assert cold is not None
+    assert "leads to Observation" in cold.text
+    assert WARM.problem(bundle) == cold
