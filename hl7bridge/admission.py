@@ -203,8 +203,8 @@ def lanes_of(message: Message) -> tuple[str, ...]:
     lanes cost time and too many cost the order. No identifier: no lane.
     """
     keys: dict[str, None] = {}
-    for segment in message.segments:
-        for fields in _PATIENT_FIELDS.get(segment.id, ()):
+    for segment in message.among(_PATIENT_FIELDS):
+        for fields in _PATIENT_FIELDS[segment.id]:
             found = [key for field in fields for raw in segment.repetitions(field) if (key := _key(message, raw))]
             if found:
                 keys.update(dict.fromkeys(found))

@@ -1,15 +1,16 @@
 """A message as segments and fields, split no further than asked: bytes in, values out.
 
-What holds: text is decoded once (charset.py), split into segments once, a segment into fields when one is asked for.
-Fields stay raw text until `Message.text` resolves escapes. `""` (HL7's null: delete what you have) stays `""` and is
-never the same as an empty field. A line that does not begin like a segment continues the field before it, joined by a
-line feed: free text with raw line breaks is common, and must neither be lost nor become a segment of its own. An ADD
-segment continues the segment before it (continuation.py).
+What holds: text is decoded once (charset.py), split into segments once, a segment made and split into fields when one
+is asked for: a listener reads but a few. Fields stay raw text until `Message.text` resolves escapes. `""` (HL7's null:
+delete what you have) stays `""` and is never the same as an empty field. A line that does not begin like a segment
+continues the field before it, joined by a line feed: free text with raw line breaks is common, and must neither be lost
+nor become a segment of its own. An ADD segment continues the segment before it (continuation.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from hl7bridge.errors import PeerError
@@ -90,26 +91,42 @@ class Message:
     """A parsed message. `charset`: the Python codec that decoded it; `charset_deviation`: "" or how that departs from
     MSH-18 (the constants of charset.py)."""
 
-    __slots__ = ("_by_id", "_escape", "charset", "charset_deviation", "header", "raw", "segments", "separators")
+    __slots__ = (
+        "_escape",
+        "_parts",
+        "_places",
+        "_segments",
+        "charset",
+        "charset_deviation",
+        "header",
+        "raw",
+        "separators",
+    )
 
-    def __init__(
-        self,
-        raw: bytes,
-        header: Header,
-        separators: Separators,
-        charset: str,
-        charset_deviation: str,
-        segments: list[Segment],
-        by_id: dict[str, list[Segment]],
-    ) -> None:
+    def __init__(self, raw: bytes, header: Header, charset: str, charset_deviation: str, lines: list[str]) -> None:
         self.raw = raw
         self.header = header
-        self.separators = separators
+        self.separators = separators = header.separators
         self.charset = charset
         self.charset_deviation = charset_deviation
-        self.segments = segments
-        self._by_id = by_id
         self._escape = separators.escape
+        self._parts: list[str | Segment] = [*lines]  # a line until its segment is asked for
+        self._places: dict[str, list[int]] = {}  # by id, where in them its segments stand
+        self._segments: list[Segment] | None = None
+        places = self._places
+        for place, line in enumerate(lines):
+            segment_id = line[:3].upper()
+            if segment_id in places:
+                places[segment_id].append(place)
+            else:
+                places[segment_id] = [place]
+
+    @property
+    def segments(self) -> list[Segment]:
+        """All segments, in order."""
+        if self._segments is None:
+            self._segments = self.among(self._places)
+        return self._segments
 
     def text(self, raw: str) -> str:
         """A raw value with its escape sequences resolved. HL7's null is still `""`."""
@@ -123,7 +140,21 @@ class Message:
 
     def all(self, segment_id: str) -> list[Segment]:
         """Every segment of this id, in order."""
-        return list(self._by_id.get(segment_id, ()))
+        return self.among((segment_id,))
+
+    def among(self, segment_ids: Iterable[str]) -> list[Segment]:
+        """Every segment of these ids, in the order of the message."""
+        found = [
+            self._segment(segment_id, nth, place)
+            for segment_id in segment_ids
+            for nth, place in enumerate(self._places.get(segment_id, ()), 1)
+        ]
+        found.sort(key=_position)
+        return found
+
+    def count(self, segment_id: str) -> int:
+        """How many segments of this id there are."""
+        return len(self._places.get(segment_id, ()))
 
     def repetitions(self, path: str) -> list[str]:
         """The raw repetitions of a field: `PID-3`, `OBX[2]-5` (the second OBX). ValueError for a deeper path."""
@@ -140,10 +171,10 @@ class Message:
         backward compatibility). A path that stops above the leaves gives their text with the separators between.
         """
         segment_id, nth, field, repetition, component, sub = _parse_path(path)
-        same = self._by_id.get(segment_id)
-        if same is None or nth > len(same):
+        segment = self._nth(segment_id, nth)
+        if segment is None:
             return ""
-        fields = same[nth - 1].fields
+        fields = segment.fields
         value = fields[field] if field < len(fields) else ""
         if not value:
             return ""
@@ -158,12 +189,18 @@ class Message:
             value = _item(separators.subcomponents(value), sub)
         return value if self._escape not in value else self.text(value)
 
-    def _nth(self, segment_id: str, occurrence: int) -> Segment | None:
-        same = self._by_id.get(segment_id)
-        return same[occurrence - 1] if same is not None and occurrence <= len(same) else None
+    def _nth(self, segment_id: str, nth: int) -> Segment | None:
+        places = self._places.get(segment_id, ())
+        return self._segment(segment_id, nth, places[nth - 1]) if nth <= len(places) else None
+
+    def _segment(self, segment_id: str, nth: int, place: int) -> Segment:
+        part = self._parts[place]
+        if isinstance(part, str):
+            part = self._parts[place] = Segment(segment_id, part, self.separators, place + 1, nth)
+        return part
 
     def __repr__(self) -> str:
-        return f"<Message of {len(self.segments)} segments>"
+        return f"<Message of {len(self._parts)} segments>"
 
 
 def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | None = None) -> Message:
@@ -178,23 +215,17 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
         text = text.lstrip(_BLANKS)
         if text[:3].upper() != "MSH":
             raise PeerError(UNPARSABLE, "MSH is not the first segment")
-    separators = header.separators
-    segments: list[Segment] = []
-    by_id: dict[str, list[Segment]] = {}
-    lines = _lines(text, separators.field)
+    lines = _lines(text, header.separators.field)
     if "ADD" in text:
-        lines = unfolded(lines, separators.field)
-    for position, line in enumerate(lines, 1):
-        segment_id = line[:3].upper()
-        same = by_id.get(segment_id)
-        if same is None:
-            same = by_id[segment_id] = []
-        segment = Segment(segment_id, line, separators, position, len(same) + 1)
-        same.append(segment)
-        segments.append(segment)
-    if len(by_id["MSH"]) > 1:
+        lines = unfolded(lines, header.separators.field)
+    message = Message(raw, header, codec, deviation, lines)
+    if message.count("MSH") > 1:
         raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
-    return Message(raw, header, separators, codec, deviation, segments, by_id)
+    return message
+
+
+def _position(segment: Segment) -> int:
+    return segment.position
 
 
 def _lines(text: str, separator: str) -> list[str]:
