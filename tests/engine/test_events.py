@@ -213,6 +213,60 @@ def test_an_expected_discharge_and_its_cancel_end_nothing(tables: Mappings, even
     assert encounter["period"] == {"start": "2024-03-05"}
 
 
+PLANNED = "https://hl7.org/fhir/5.0/StructureDefinition/extension-Encounter.planned"
+
+
+@pytest.mark.parametrize(
+    ("event", "pv2", "expected"),
+    [
+        ("A05", "", {"StartDate": "2024-03-09T08:00:00+00:00"}),
+        ("A14", "", {"StartDate": "2024-03-09T08:00:00+00:00"}),
+        ("A16", "", {"EndDate": "2024-03-09T08:00:00+00:00"}),
+        ("A14", "PV2||||||||20240310", {"StartDate": "2024-03-10"}),
+        ("A16", "PV2|||||||||20240310", {"EndDate": "2024-03-10"}),
+        ("A01", "", {}),
+    ],
+)
+def test_when_a_planned_event_is_expected_is_said_once(
+    tables: Mappings, event: str, pv2: str, expected: dict[str, str]
+) -> None:
+    """EVN-3, and PV2-8 or PV2-9 where they say it."""
+    head = f"MSH|^~\\&|ADT|NORTHLAKE|||20240307100000+0000||ADT^{event}|1|P|2.5.1"
+    evn = f"EVN|{event}|20240307100000+0000|20240309080000+0000"
+    segments = [head, evn, PATIENT, visit(), *([pv2] if pv2 else [])]
+    bundle = translate("\r".join(segments).encode(), tables).resource
+    (found,) = (e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter")
+    said = {one["url"]: one["valueDateTime"] for one in found.get("extension", [])}
+    assert said == {PLANNED + name: moment for name, moment in expected.items()}
+
+
+def test_a_pending_transfer_says_when_it_is_planned(tables: Mappings) -> None:
+    head = "MSH|^~\\&|ADT|NORTHLAKE|||20240307100000+0000||ADT^A15|1|P|2.5.1"
+    segments = [head, "EVN|A15|20240307|20240309080000+0000", PATIENT, visit(f42=AWAY)]
+    bundle = translate("\r".join(segments).encode(), tables).resource
+    (found,) = (e["resource"] for e in bundle["entry"] if e["resource"]["resourceType"] == "Encounter")
+    (place,) = (one for one in found["location"] if one["status"] == "reserved")
+    assert place["period"] == {"start": "2024-03-09T08:00:00+00:00"}
+
+
+def test_the_patient_type_stands_beside_the_admission_type(tables: Mappings) -> None:
+    found = Outcome(tables, "A01", PATIENT, visit(f4="R", f18="DAYCASE^Day case^L")).one("Encounter")
+    assert [one["coding"][0]["code"] for one in found["type"]] == ["R", "DAYCASE"]
+
+
+@pytest.mark.parametrize(
+    ("segment", "type_"), [("DG1|1|{0}|{1}|Words", "Condition"), ("PR1|1|{0}|{1}|Words|20240305", "Procedure")]
+)
+def test_a_code_of_version_2_2_has_its_system_in_a_field_of_its_own(tables: Mappings, segment: str, type_: str) -> None:
+    def coding(system: str, code: str) -> tuple[str, str]:
+        found = Outcome(tables, "A01", PATIENT, visit(), segment.format(system, code)).one(type_)["code"]["coding"]
+        return found[0].get("system"), found[0]["code"]
+
+    assert coding("I9C", "250.00") == ("http://hl7.org/fhir/sid/icd-9-cm", "250.00")
+    assert coding("I9C", "E11^Diabetes^I10") == ("http://hl7.org/fhir/sid/icd-10", "E11")
+    assert coding("", "250.00") == (None, "250.00")
+
+
 @pytest.mark.parametrize(
     ("event", "status"), [("A21", "reserved"), ("A22", "active"), ("A52", "active"), ("A53", "reserved")]
 )

@@ -468,3 +468,31 @@ def test_one_corrected_line_leaves_the_text_it_belongs_to_alone(oru: Any) -> Non
     line = found("2|TX|18782-3^Impression^LN|2|other")
     assert text[0] == whole[0] != line[0]
     assert whole[1] == "first\nother"
+
+
+def test_a_corrected_text_of_a_single_line_says_that_lines_may_be_in_its_former_version(oru: Any) -> None:
+    def notes(*lines: str) -> list[str]:
+        (one,) = of_type(oru(PID, OBR, *(f"OBX|{line}" for line in lines)), "Observation")
+        return [note["text"] for note in one.get("note", [])]
+
+    text = "18782-3^Impression^LN"
+    (said,) = notes(f"3|TX|{text}||other||||||C")
+    assert "single line" in said and "former version" in said
+    assert notes(f"1|TX|{text}||first||||||C", f"2|TX|{text}||other||||||C") == []  # sent whole
+    assert notes(f"1|TX|{text}||other||||||F") == []
+    assert notes(f"2|TX|{text}|2|other||||||C") == []  # a result of its own
+    assert notes(f"1|FT|{text}||{'a report ' * 20}||||||C") == []  # more than a line
+    assert notes(f"1|NM|{text}||5||||||C") == []
+
+
+def test_the_participant_after_obr_orders_where_nothing_else_names_him(oru: Any) -> None:
+    prt = "PRT||AD||OP^Ordering^HL70443|77^Good^Ann^^^^^^A&1.2.3&ISO"
+
+    def family(orc: str) -> str:
+        result = oru(PID, orc, OBR, prt, "OBX|1|NM|X^Test^L||5||||||F")
+        by_url = {entry["fullUrl"]: entry["resource"] for entry in result.resource["entry"]}
+        (order,) = of_type(result, "ServiceRequest")
+        return by_url[by_url[order["requester"]["reference"]]["practitioner"]["reference"]]["name"][0]["family"]
+
+    assert family("ORC|RE||F1^LAB") == "Good"
+    assert family("ORC|RE||F1^LAB|||||||||55^Other^Bea^^^^^^A&1.2.3&ISO") == "Other"
