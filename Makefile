@@ -18,7 +18,7 @@ HL7BRIDGE_SERVERS ?= $(wildcard ../shared/servers)
 SOURCES := $(shell find hl7bridge mappings -type f -not -name '*.pyc' 2>/dev/null)
 PACKAGING := setup.cfg pyproject.toml requirements.lock README.md
 
-.PHONY: help run install test chaos fuzz validate-feed lint format bench docs lock servers clean
+.PHONY: help run install test chaos fuzz validate-feed lint format bench docs docs-feed lock servers clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench: $(VENV)/.installed servers ## measure, beside the yardsticks, in one run,
 
 docs: $(VENV)/.installed ## write the docs that are made from the code
 	@$(VENV)/bin/python docs/generate.py --all
+
+docs-feed: $(VENV)/.installed ## write what coverage says of a feed (FEED=file.hl7[.xz]) into docs/workbench.md
+	@test -n "$(FEED)" || { echo "say which: make docs-feed FEED=feed.hl7.xz" >&2; exit 1; }
+	@$(VENV)/bin/python docs/generate.py --feed '$(abspath $(FEED))'
 
 lock: $(VENV)/.tools ## write requirements.lock anew: what is shipped, by constraints.txt, each file with its hash
 	@$(PIP) install pip-tools

@@ -1,7 +1,7 @@
 """Writes the documents that are made from the code. tests/shell and tests/docs compare them.
 
 Without an argument what is quick; `--all`, as `make docs` says it, also the pages whose commands are run one after the
-other, and the pictures of the terminal.
+other, and the pictures of the terminal; `--feed FILE` only what `coverage` says of that feed, for docs/workbench.md.
 """
 
 from __future__ import annotations
@@ -201,6 +201,25 @@ def _with_output(block: re.Match[str]) -> str:
     return "\n".join(["```", f"$ {block[1]}", *lines, "```"])
 
 
+def feed_coverage(text: str, feed: Path) -> str:
+    """docs/workbench.md with what `coverage` says of a feed: of each list the first lines, and what fails the gate.
+
+    Minutes for 20,000 messages, so on demand only; the page names the file, not where it is.
+    """
+    words = ["coverage", str(feed), "--zone", str(ZONE), "--fail-below", "85"]
+    result = CliRunner().invoke(cli, words)
+    parts = [part.splitlines() for part in result.stdout.rstrip("\n").split("\n\n")]
+    lines = "\n\n".join("\n".join(_first(part)) for part in parts)
+    command = f"$ hl7bridge {' '.join(words)}".replace(str(feed), feed.name)
+    shown = f"```console\n{command}\n{lines}\n{result.stderr.strip()}\n```"
+    return re.sub(r"```console\n\$ hl7bridge coverage .*?\n```", lambda _: shown, text, flags=re.DOTALL)
+
+
+def _first(lines: list[str], kept: int = 14) -> list[str]:
+    """The head of a list and its last line, which sums up or says how many more there are."""
+    return lines if len(lines) <= kept else [*lines[: kept - 2], "...", lines[-1]]
+
+
 def expected_bundles() -> dict[str, bytes]:
     """samples/expected: file name to content."""
     return {f"{stem}.json": pretty_json(r.bundle) + b"\n" for _, stem, _, r in translated_samples() if r is not None}
@@ -272,6 +291,11 @@ def conformance(text: str) -> str:
 
 
 def main() -> None:
+    if "--feed" in sys.argv:
+        page_file = ROOT / "docs" / "workbench.md"
+        feed = Path(sys.argv[sys.argv.index("--feed") + 1]).resolve()
+        page_file.write_text(feed_coverage(page_file.read_text("utf-8"), feed), "utf-8")
+        return
     for name, make in {**DOCUMENTS, **MORE}.items():
         (ROOT / name).write_text(make(), "utf-8")
         sys.stdout.write(f"wrote {name}\n")

@@ -294,7 +294,7 @@ class RowCheck:
 
 def _always(landings: list[tuple[Row, Landing]]) -> Iterator[tuple[Row, Landing]]:
     """The rows that depend on nothing but their field."""
-    return ((row, landing) for row, landing in landings if row.when is None and row.option is None)
+    return ((row, landing) for row, landing in landings if not row.when_text and row.option is None)
 
 
 def _has_one_before(row: Row) -> bool:

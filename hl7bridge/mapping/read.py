@@ -234,7 +234,7 @@ class TableReader(Reader):
         fields = self.fields(node, f"a row of {source}")
         if fields is None:
             return None
-        self.words(fields, ROW_WORDS, f"a row of {source}")
+        fields = self._as_meant(fields, f"a row of {source}")
         get = fields.get
         if "to" not in fields.entries:
             self.mistakes.add(place, f"the row of {source} has no `to`")
@@ -271,6 +271,13 @@ class TableReader(Reader):
             invalid_with=beside,
             note=self.string(get("note"), "`note`"),
         )
+
+    def _as_meant(self, row: Fields, what: str) -> Fields:
+        """A misspelt word counts as the one that was meant: it is one mistake, and not also that word missing."""
+        self.words(row, ROW_WORDS, what)
+        meant = {key: closest(key, ROW_WORDS) for key, _, _ in row if key not in ROW_WORDS}
+        spelt = {key: word for key, word in meant.items() if word and word not in row.entries}
+        return Fields({spelt.get(key, key): entry for key, entry in row.entries.items()}, row.place) if spelt else row
 
     def _fallback(self, text: Text | None) -> Fallback:
         if text is None or text.text == "yes":

@@ -17,6 +17,7 @@ import yaml
 
 from hl7bridge.errors import Mistake
 from hl7bridge.mapping.schema import Place
+from hl7bridge.mapping.unreadable import meant
 
 try:
     from yaml import CSafeLoader as _SafeLoader
@@ -173,12 +174,8 @@ def read_yaml(content: bytes, file: str, mistakes: Mistakes) -> Fields | None:
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
-        mistakes.add(
-            place,
-            f"not readable as YAML: {error.problem}; a value with ': ' or a leading * & ! % @ [ {{ \" is put in quotes",
-        )
+        line, column, wrong = meant(error, text)
+        mistakes.add(Place(file, line, column), wrong)
         return None
     except yaml.YAMLError:
         mistakes.add(Place(file, 1, 1), "not readable as YAML: a character that YAML does not allow")
