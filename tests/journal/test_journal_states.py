@@ -1,8 +1,12 @@
-"""The journal's state machine against a model in memory: any sequence of operations gives what the model says."""
+"""The journal's state machine against a model in memory: any sequence of operations gives what the model says.
+
+At any moment, what lies on the disk replays into what is live, and so do the recorded stories of the messages.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Coroutine
@@ -16,8 +20,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from journal_support import Clock, received
 
 from hl7bridge.errors import JournalFull, JournalRefusal
+from hl7bridge.journal import files, verify
+from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Change, Filter, State
 from hl7bridge.journal.sqlite import DAY, SqliteJournal
+from hl7bridge.journal.transaction import NEXT_STATES, REPLAYABLE
 from hl7bridge.sealing import is_sealed
 
 BACKLOG = 8
@@ -50,9 +57,9 @@ class JournalStates(RuleBasedStateMachine):
         self.model: dict[str, Model] = {}  # in order of arrival
         self.journal = self.run(self.opened())
 
-    def opened(self) -> Coroutine[Any, Any, SqliteJournal]:
+    def opened(self, folder: Path | None = None) -> Coroutine[Any, Any, SqliteJournal]:
         return SqliteJournal.open(
-            self.folder, clock=self.clock, min_free_bytes=0, max_backlog=BACKLOG, retention_days=1
+            folder or self.folder, clock=self.clock, min_free_bytes=0, max_backlog=BACKLOG, retention_days=1
         )
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -149,6 +156,49 @@ class JournalStates(RuleBasedStateMachine):
     def restart(self) -> None:
         self.run(self.journal.close())
         self.journal = self.run(self.opened())
+
+    @rule()
+    def replay_the_files(self) -> None:
+        """What a killed process leaves, the file and its log, replays into the very journal that was live."""
+        copy = Path(tempfile.mkdtemp())
+        try:
+            for name in (files.DATABASE, files.DATABASE + "-wal"):
+                if (self.folder / name).exists():
+                    shutil.copyfile(self.folder / name, copy / name)
+            replayed = self.run(self.opened(copy))
+            try:
+                assert self.run(self.told(replayed)) == self.run(self.told(self.journal))
+            finally:
+                self.run(replayed.close())
+            with contextlib.closing(files.connect_proof(copy / files.DATABASE)) as connection:
+                assert verify.Whole(connection, Guard()).run().findings == ()
+        finally:
+            shutil.rmtree(copy)
+
+    @rule()
+    def replay_the_stories(self) -> None:
+        """Each message's recorded steps, applied in order from its arrival, end in the state, counts and reason it has;
+        and the tally that every transaction keeps is what counting gives."""
+        for entry in self.run(self.all()):
+            first, *steps = self.run(self.journal.history(entry.id))
+            state, attempts, replays, reason = first.state, 0, 0, ""
+            for step in steps:
+                replays += step.state is State.RECEIVED
+                assert step.state in NEXT_STATES[state] or (state in REPLAYABLE and step.state is State.RECEIVED)
+                state, attempts, reason = step.state, step.attempts, step.reason
+            assert (state, attempts, replays, reason) == (entry.state, entry.attempts, entry.replays, entry.reason)
+        with contextlib.closing(files.connect_reader(self.folder / files.DATABASE)) as connection:
+            tally = connection.execute("SELECT received, waiting, delivered, dead FROM tally").fetchone()
+            counted = dict(connection.execute("SELECT state, count(*) FROM messages GROUP BY state"))
+            assert tally == tuple(counted.get(state, 0) for state in ("received", "waiting", "delivered", "dead"))
+
+    async def told(self, journal: SqliteJournal) -> tuple[Any, ...]:
+        """Everything a journal tells: messages with their stories, what may be claimed, what is blocked, figures."""
+        now = self.clock()
+        entries = [entry async for entry in journal.find(Filter())]
+        stories = [await journal.history(entry.id) for entry in entries]
+        claims = [entry.id for entry in await journal.claimable(now, 0, 100)]
+        return entries, stories, claims, await journal.blocked_lanes(now), await journal.figures(), await journal.head()
 
     @invariant()
     def the_journal_holds_what_the_model_holds(self) -> None:
