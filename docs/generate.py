@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -38,6 +39,7 @@ from hl7bridge.reasons import CATALOGUE
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
+import exchanges  # noqa: E402
 import pages  # noqa: E402
 
 WIDTH = 100
@@ -180,6 +182,8 @@ bundle that each message gives with the shipped tables, as
 difference.
 `site/` is a site's own folder of tables, `sites/` has folders for a site, a listener and a sender, explained in
 [docs/mapping-guide.md](../docs/mapping-guide.md); `tutorial/` belongs to the [tutorial](../docs/tutorial.md).
+`enhanced/` has a sender in enhanced mode (MSH-15/16 AL/NE and AL/AL) with every answer it gets, and the configuration
+that gives it: [docs/behaviour.md](../docs/behaviour.md#the-application-ack-as-an-exchange-of-its-own).
 
 | message | event | version | shows | bundle |
 |---|---|---|---|---|
@@ -264,6 +268,7 @@ MORE: Mapping[str, Callable[[], str]] = {  # compared by tests/docs
     "samples/README.md": samples_document,
     "docs/workbench.md": workbench_document,
     "docs/options.md": options_document,
+    "docs/behaviour.md": lambda: behaviour_document(),
 }
 
 
@@ -288,6 +293,17 @@ def conformance(text: str) -> str:
     return re.sub(
         r"(\$ hl7bridge mappings conformance --ig guide \| head 15\n)[^`]*", lambda m: f"{m[1]}{table}\n", text
     )
+
+
+@cache
+def answered() -> Mapping[str, bytes]:
+    """samples/enhanced/expected: what a sender in enhanced mode is answered, at once and later."""
+    return exchanges.answers(ROOT / "samples")
+
+
+def behaviour_document() -> str:
+    """docs/behaviour.md with these answers in its blocks."""
+    return exchanges.with_answers((ROOT / "docs" / "behaviour.md").read_text("utf-8"), answered())
 
 
 def main() -> None:
@@ -316,6 +332,8 @@ def main() -> None:
             file.unlink()
     for name, bundle in bundles.items():
         (folder / name).write_bytes(bundle)
+    for name, answer in answered().items():
+        (ROOT / "samples" / "enhanced" / "expected" / name).write_bytes(answer)
     sys.stdout.write(f"wrote {len(bundles)} bundles to samples/expected\n")
 
 

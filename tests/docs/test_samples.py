@@ -14,6 +14,7 @@ from hl7bridge.reasons import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = ROOT / "samples" / "expected"
+FILES = sorted((ROOT / "samples" / "enhanced").glob("*.hl7"))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,18 @@ def test_each_sample_gives_the_bundle_that_stands_beside_it(generator: ModuleTyp
     assert not differing, "run `make docs`, and look at what changed in samples/expected"
 
 
-@pytest.mark.parametrize("name", ["docs/reasons.md", "samples/README.md", "docs/workbench.md", "docs/options.md"])
+def test_each_message_in_enhanced_mode_gets_the_answers_that_stand_beside_it(generator: ModuleType) -> None:
+    answered: dict[str, bytes] = dict(generator.answered())
+    folder = ROOT / "samples" / "enhanced" / "expected"
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == answered, "run `make docs`"
+    kinds = {file.stem: sum(name.startswith(f"{file.stem}.") for name in answered) for file in FILES}
+    assert kinds == {"epic_adt_a08_al_ne": 1, "epic_adt_a08_al_al": 2, "epic_adt_a08_al_al_dead": 2}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["docs/reasons.md", "samples/README.md", "docs/workbench.md", "docs/options.md", "docs/behaviour.md"],
+)
 def test_a_table_made_from_the_code_is_up_to_date(generator: ModuleType, name: str) -> None:
     assert (ROOT / name).read_text("utf-8") == generator.MORE[name](), "run `make docs`"
 
