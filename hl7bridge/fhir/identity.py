@@ -24,6 +24,7 @@ NAMESPACE = uuid.UUID(
 )  # ours, chosen once: changing it would orphan every derived key
 _NAMESPACE = NAMESPACE.bytes
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
+_DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
 Reader = Callable[[Body], list[Any]]
 Part = Callable[["Identities", Resource], str]  # one path of `unique`, read off a resource
@@ -52,7 +53,7 @@ class Identifier:
     def __init__(self, key: str, search: str, derived: bool, of_message: bool = False) -> None:
         self.key = key
         self.uuid = uuid_of(key)
-        self.search = search or _searched(DERIVED_SYSTEM) + self.uuid
+        self.search = search or _DERIVED_SEARCH + self.uuid
         self.derived = derived
         self.of_message = of_message
         self._meant = ""
@@ -191,6 +192,8 @@ def _reader(elements: Iterable[str], path: str) -> Reader:
     """Gives the values at a path of elements. A choice is found by its stem: `effective` finds effectiveDateTime."""
     first, *rest = path.split(".")
     choices = frozenset(name for name in elements if _is_choice(name, first))
+    if not rest and not choices:
+        return lambda body: [body[first]] if first in body else []
 
     def read(body: Body) -> list[Any]:
         if first in body:

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from hl7bridge.collecting import held, resettle, settle
+from hl7bridge.collecting import SELDOM, held, resettle, settle
 
 
 class _Ring:
@@ -45,8 +45,10 @@ def test_who_had_turned_it_off_finds_it_off() -> None:
 def test_what_had_settled_and_was_replaced_goes_when_it_settles_again() -> None:
     ring = _Ring()
     gone = weakref.ref(ring)
+    often = gc.get_threshold()
     settle()
     try:
+        assert gc.get_threshold() == (SELDOM, *often[1:])
         del ring
         gc.collect()
         assert gone() is not None
@@ -54,6 +56,7 @@ def test_what_had_settled_and_was_replaced_goes_when_it_settles_again() -> None:
         assert gone() is None
         assert gc.get_freeze_count()
     finally:
+        gc.set_threshold(*often)
         gc.unfreeze()
 
 
