@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,8 +24,7 @@ MAX_ORDERS = 5000  # sets of names whose order is kept
 _ALIKE = 0.6  # difflib's own default: how alike a suggestion must be
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+class Element(NamedTuple):
     """One element of a type.
 
     `type`: data type, primitive, `Resource`, or the path of a backbone element. `choice`: `value` for `valueQuantity`.

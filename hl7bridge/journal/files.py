@@ -26,6 +26,8 @@ CHECKED_BYTES = (
     512 * 1024 * 1024
 )  # after an unclean end, a file up to this size is checked page by page at start (about a second)
 CHECKPOINT_PAGES = 4000  # the write-ahead log is copied into the database when it has this many pages
+# pages SQLite keeps: they fill as messages come, so they bound how the daemon grows; the system keeps the file anyway
+WRITER_CACHE_KIB, READER_CACHE_KIB = 16_384, 4_096
 PAGE_BYTES = 8192  # two or three messages of usual size a page; measured a fifth faster than 4096
 _MADE = "made"
 
@@ -73,7 +75,7 @@ def connect(file: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) 
     )  # fmt: skip
     try:
         for pragma in ("journal_mode = WAL", "synchronous = FULL", f"wal_autocheckpoint = {CHECKPOINT_PAGES}",
-                       "cache_size = -65536", "temp_store = MEMORY", "secure_delete = FAST"):  # fmt: skip
+                       f"cache_size = -{WRITER_CACHE_KIB}", "temp_store = MEMORY", "secure_delete = FAST"):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
@@ -85,6 +87,7 @@ def connect_reader(file: Path) -> sqlite3.Connection:
     """A connection that only reads."""
     connection = connect(file)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
     return connection
 
 

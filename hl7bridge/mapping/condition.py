@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, cast, get_args
 
 from hl7bridge.mapping.paths import Malformed, is_ref, parse_ref
@@ -55,6 +56,7 @@ class _Token:
     quoted: bool = False
 
 
+@lru_cache(maxsize=4096)
 def parse_condition(text: str) -> Condition:
     """The condition a text means. Raises ValueError: what is wrong, at which character, what was probably meant."""
     return _Parser(_tokens(text), len(text) + 1).whole()

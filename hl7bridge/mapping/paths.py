@@ -74,26 +74,27 @@ def is_ref(text: str) -> bool:
 
 def parse_path(text: str, place: Place) -> Path:
     """`name#legal.family`, `performer#x(Role.practitioner(Practitioner))`, `$this`, `$value`, `$another#x.y`."""
+    steps, another = _path(text)
+    return Path(text, steps, place, another)
+
+
+@lru_cache(maxsize=8192)
+def _path(text: str) -> tuple[tuple[Step, ...], str]:
+    """The steps of a path, and the label of the further instance that it begins in."""
     if text in ("$this", "$value"):
-        return Path(text, (), place)
-    if text.startswith(ANOTHER):
-        return _another(text, place)
+        return (), ""
     if text.count("(") > _MAX_DEPTH:
         raise Malformed(1, "too many brackets in brackets")
-    steps, end = _steps(text, 0)
+    label, at = "", 0
+    if text.startswith(ANOTHER):
+        label, at = _label(text, len(ANOTHER))
+        if not label or not text.startswith(".", at):
+            raise Malformed(at + 1, f"{ANOTHER} has a label and an element behind it, like {ANOTHER}#called.given")
+        at += 1
+    steps, end = _steps(text, at)
     if end < len(text):
         raise _unexpected(text, end)
-    return Path(text, steps, place)
-
-
-def _another(text: str, place: Place) -> Path:
-    label, at = _label(text, len(ANOTHER))
-    if not label or not text.startswith(".", at):
-        raise Malformed(at + 1, f"{ANOTHER} has a label and an element behind it, like {ANOTHER}#called.given")
-    steps, end = _steps(text, at + 1)
-    if end < len(text):
-        raise _unexpected(text, end)
-    return Path(text, steps, place, label)
+    return steps, label
 
 
 def _steps(text: str, at: int) -> tuple[tuple[Step, ...], int]:

@@ -7,7 +7,7 @@ table exist, fit and agree is the checker's question.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from hl7bridge.fhir.model import closest
@@ -48,9 +48,10 @@ class Reader:
     def __init__(self, mistakes: Mistakes) -> None:
         self.mistakes = mistakes
 
-    def words(self, node: Fields, known: Iterable[str], what: str) -> None:
+    def words(self, node: Fields, known: tuple[str, ...] | list[str], what: str) -> None:
         """Names every word that the format does not have, with the one that was probably meant."""
-        known = tuple(known)
+        if not node.entries.keys() - known:
+            return
         for key, place, _ in node:
             if key not in known:
                 meant = closest(key, known)
@@ -231,10 +232,11 @@ class TableReader(Reader):
                     yield row
 
     def _row(self, source: Ref, node: Node, place: Place) -> Row | None:
-        fields = self.fields(node, f"a row of {source}")
+        what = f"a row of {source}"
+        fields = self.fields(node, what)
         if fields is None:
             return None
-        fields = self._as_meant(fields, f"a row of {source}")
+        fields = self._as_meant(fields, what)
         get = fields.get
         if "to" not in fields.entries:
             self.mistakes.add(place, f"the row of {source} has no `to`")

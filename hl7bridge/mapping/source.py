@@ -57,8 +57,7 @@ class Fields:
     place: Place
 
     def get(self, key: str) -> Node | None:
-        found = self.entries.get(key)
-        return found[1] if found else None
+        return self.entries[key][1] if key in self.entries else None
 
     def __iter__(self) -> Iterator[tuple[str, Place, Node]]:
         return ((key, place, node) for key, (place, node) in self.entries.items())
@@ -117,13 +116,13 @@ def read_folder(path: Path, name: str, mistakes: Mistakes) -> SourceFolder:
         mistakes.add(Place(name, 1, 1), "there is no such folder of mapping tables")
         return SourceFolder(name, files, digest.digest())
     for file in _candidates(path, name, mistakes):
-        relative = file.relative_to(path).as_posix()
+        folder = file.parent.name if file.parent != path else ""
+        relative = f"{folder}/{file.name}" if folder else file.name
         content = file.read_bytes()
         digest.update(f"{relative}\0{len(content)}\0".encode())
         digest.update(content)
         node = read_yaml(content, f"{name}/{relative}", mistakes)
         if node is not None:
-            folder = file.parent.name if file.parent != path else ""
             files[folder, file.stem] = SourceFile(folder, file.stem, f"{name}/{relative}", node)
     return SourceFolder(name, files, digest.digest())
 
@@ -200,26 +199,23 @@ class _Converter:
 
     def convert(self, node: yaml.Node) -> Node | None:
         """The node; None for an alias, which is a mistake."""
-        place = _place(node, self._file)
+        start = node.start_mark
+        place = Place(self._file, start.line + 1, start.column + 1)
         if id(node) in self._seen:
             self._mistakes.add(place, "anchors and aliases (& and *) are not part of the format; a leading * is quoted")
             return None
         self._seen.add(id(node))
-        if node.tag.startswith("!"):
+        if node.tag and node.tag[0] == "!":
             self._mistakes.add(place, "tags (!) are not part of the format; a leading ! is quoted")
+        if isinstance(node, yaml.ScalarNode):
+            inline = start.line == node.end_mark.line
+            quoted = inline and node.style in ("'", '"')
+            return Text(node.value, Place(self._file, place.line, place.column + 1) if quoted else place, inline)
         if isinstance(node, yaml.MappingNode):
             return self._fields(node, place)
-        if isinstance(node, yaml.SequenceNode):
-            items = (self.convert(item) for item in node.value)
-            return Items(tuple(item for item in items if item is not None), place)
-        assert isinstance(node, yaml.ScalarNode)
-        return self._text(node, place)
-
-    def _text(self, node: yaml.ScalarNode, place: Place) -> Text:
-        quoted = node.style in ("'", '"')
-        inline = node.start_mark.line == node.end_mark.line
-        inside = Place(place.file, place.line, place.column + 1) if quoted and inline else place
-        return Text(node.value, inside, inline)
+        assert isinstance(node, yaml.SequenceNode)
+        items = (self.convert(item) for item in node.value)
+        return Items(tuple(item for item in items if item is not None), place)
 
     def _fields(self, node: yaml.MappingNode, place: Place) -> Fields:
         entries: dict[str, tuple[Place, Node]] = {}
