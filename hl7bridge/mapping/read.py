@@ -276,6 +276,8 @@ class TableReader(Reader):
 
     def _as_meant(self, row: Fields, what: str) -> Fields:
         """A misspelt word counts as the one that was meant: it is one mistake, and not also that word missing."""
+        if not row.entries.keys() - ROW_WORDS:
+            return row
         self.words(row, ROW_WORDS, what)
         meant = {key: closest(key, ROW_WORDS) for key, _, _ in row if key not in ROW_WORDS}
         spelt = {key: word for key, word in meant.items() if word and word not in row.entries}
