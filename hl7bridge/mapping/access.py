@@ -130,6 +130,10 @@ class Reader:
 
 
 def leaf_of(raw: Raw) -> str:
+    """The leaf of a text; of a repetition's component in one go."""
+    whole, _, number = raw.text.removeprefix("run.nth(").rpartition(f", {SEPARATORS[0]}, ")
+    if raw.level == 1 and whole and whole != raw.text:
+        return f"run.component_of({whole}, {number}"
     return f"run.leaf{min(raw.level, 2)}({raw.text})"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +21,12 @@ from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import write
 from hl7bridge.mapping.access import Reader, function
-from hl7bridge.mapping.code import Code
+from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.codes import honest
 from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.erase import governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS, applied, encoded, system_of
+from hl7bridge.mapping.in_place import in_place, needed
 from hl7bridge.mapping.placing import LinkSlots, Placer
 from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
 from hl7bridge.mapping.schema import Condition, FieldValue, Link, OptionValue, Path, Ref, Row, Table, TableSet
@@ -37,6 +38,7 @@ LEVELS = ("", "_in_component", "_in_subcomponent")  # what stands behind a data 
 
 Fill = Callable[[Run, Segment, Group | None, Resource], Body]
 Test = Callable[[Run, Segment, Group | None], object]
+Tests = Callable[[Run, Segment, Group | None], tuple[object, ...]]
 Read = Callable[[Run, Segment, Group | None], str]
 WriteLink = Callable[[Run, Segment, Body, Resource, Resource], None]
 
@@ -123,6 +125,13 @@ class Compiler:
         code = Code(_KNOWN)
         return self._expression(code, Reader(code, table, -1).test(condition), f"when {table.source}")
 
+    def tests(self, conditions: Sequence[Condition | None], table: Table) -> Tests:
+        """Several conditions about one segment, each outside of any row; where there is none it is met."""
+        code = Code(_KNOWN)
+        reader = Reader(code, table, -1)
+        tests = [f"({reader.test(each)})" if each is not None else "True" for each in conditions]
+        return self._expression(code, f"({', '.join(tests)},)", f"uses of {table.source}")
+
     def read(self, value: Ref | FieldValue, table: Table) -> Read:
         """A field outside of any row."""
         code = Code(_KNOWN)
@@ -152,8 +161,8 @@ class Compiler:
         code.head()
         code.add(f"return {text}")
         code.settle()
-        head = ["    fields = segment.fields"] if any("fields" in line for line in code.lines) else []
-        lines = ["def found(run, segment, group):", *head, *code.lines]
+        body = [in_place(line) for line in code.lines]
+        lines = ["def found(run, segment, group):", *(INDENT + line for line in needed(body, ())), *body]
         made: Callable[..., Any] = self._function("\n".join(lines) + "\n", code.constants, "found", title)
         return made
 

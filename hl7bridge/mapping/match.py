@@ -33,12 +33,18 @@ Index = dict[str, list[Made]]
 
 
 class Match:
-    """The pairs of one link, compiled. `ours`: the table of the use the link stands in; `theirs`: of those it means."""
+    """The pairs of one link, compiled. `ours`: the table of the use the link stands in; `theirs`: of those it means.
+
+    `elsewhere`: our side is read from other segments alone (`OBR-4: OBR-4` of an OBX), so that what is found for one
+    segment holds for all that see the same.
+    """
 
     def __init__(self, link: Link, ours: Table, theirs: Table, compiler: Compiler) -> None:
         self._pairs: tuple[tuple[Read, Read], ...] = tuple(
             (compiler.read(mine, ours), compiler.read(their, theirs)) for mine, their in link.match
         )
+        self._roots = tuple(dict.fromkeys(mine.root for mine, _ in link.match))
+        self.elsewhere = ours.source not in self._roots
 
     def index(self, made: Iterable[Made]) -> Index:
         """What the message made, by the value of the first pair."""
@@ -49,11 +55,16 @@ class Match:
                 index.setdefault(text, []).append(other)
         return index
 
-    def among(self, run: Run, segment: Segment, group: Group, index: Index) -> list[Resource]:
-        """The resources that agree, each once, in the order of the message."""
-        candidates = index.get(self._pairs[0][0](run, segment, group))
-        if not candidates:
-            return []
+    def first(self, run: Run, segment: Segment, group: Group) -> str:
+        """Our side of the first pair; where it is "" nothing agrees."""
+        return self._pairs[0][0](run, segment, group)
+
+    def view(self, group: Group) -> tuple[int, ...]:
+        """What our side is read from: where it is the same, the same is found."""
+        return tuple([id(group.find(root)) for root in self._roots])
+
+    def among(self, run: Run, segment: Segment, group: Group, candidates: list[Made]) -> list[Resource]:
+        """Those of the candidates, whose first pair agrees, that agree in all, each once, in the message's order."""
         wanted = [(text, their) for mine, their in self._pairs[1:] if (text := mine(run, segment, group))]
         found = {
             id(other.resource): other.resource

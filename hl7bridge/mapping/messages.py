@@ -7,7 +7,7 @@ segment, is worked out once: how many groups up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -18,14 +18,13 @@ from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping import trace
 from hl7bridge.mapping.compile import Compiler
-from hl7bridge.mapping.lines import Rule, join
-from hl7bridge.mapping.match import Index, Made
+from hl7bridge.mapping.lines import Further, Rule, join
+from hl7bridge.mapping.match import Index, Made, Match
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Table, Use
-from hl7bridge.mapping.uses import ITSELF, Key, PlannedLink, PlannedUse, Sight
+from hl7bridge.mapping.uses import ITSELF, Homes, Key, PlannedLink, PlannedPath, PlannedUse, Sight, homes
 
 Resources = dict[Key, Resource]
-Further = Sequence[tuple[Segment, Group]]  # the segments that were joined to one, with their groups
 
 
 class Pending(NamedTuple):
@@ -35,9 +34,41 @@ class Pending(NamedTuple):
     segment: Segment  # in its place
     part: Segment  # what the table was applied to
     group: Group
+    homes: Homes
     rep: int
     resource: Resource
     slots: Body
+
+
+class _Matches:
+    """What the message made by label, for the links that look for fields that agree, and what these found so far."""
+
+    def __init__(self, labels: Iterable[int]) -> None:
+        self.made: dict[int, list[Made]] = {number: [] for number in labels}
+        self._indexes: dict[int, Index] = {}
+        self._found: dict[tuple[int, tuple[int, ...]], list[Resource]] = {}
+
+    def of(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
+        """The resources of a label that agree with a segment."""
+        if not self.made[number]:
+            return []
+        view = match.view(group) if match.elsewhere else ()
+        found = self._found.get((id(match), view)) if view else None
+        if found is None:
+            found = self._look(run, match, number, segment, group)
+            if view:
+                self._found[id(match), view] = found
+        return found
+
+    def _look(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
+        first = match.first(run, segment, group)
+        if not first:
+            return []
+        index = self._indexes.get(id(match))
+        if index is None:
+            index = self._indexes[id(match)] = match.index(self.made[number])
+        candidates = index.get(first)
+        return match.among(run, segment, group, candidates) if candidates else []
 
 
 class MessagePlan:
@@ -107,6 +138,10 @@ class MessagePlan:
         return found
 
     @cached_property
+    def _paths(self) -> Mapping[str, PlannedPath]:
+        return {path: PlannedPath(uses, self.compiler) for path, uses in self.uses.items()}
+
+    @cached_property
     def _lines(self) -> Mapping[str, list[Rule]]:
         """What makes segments the lines of one text: the row's condition and the one of `lines`, by path."""
         found: dict[str, list[Rule]] = {}
@@ -137,27 +172,37 @@ class MessagePlan:
         self._refuse_doubles(root)
         resources: Resources = {}
         pending: list[Pending] = []
-        made: dict[int, list[Made]] = {number: [] for number in self._matched}
-        uses = self.uses
+        matches = _Matches(self._matched)
+        made = matches.made
+        paths = self._paths
         for path, segment, group, further in self._walk(run, root):
-            for use in uses.get(path, ()):
-                for rep, part in use.parts(segment):
-                    applies = use.test is None or use.test(run, part, group)
+            planned = paths.get(path)
+            if planned is None:
+                continue
+            around = homes(segment, group)
+            for use, holds in zip(planned.uses, planned.holds(run, segment, group), strict=True):
+                for rep, part in use.parts(segment) if use.each else ((0, segment),):
+                    applies = holds if not use.each or use.test is None else use.test(run, part, group)
                     if traced is not None:
                         traced.uses.append((part, use, bool(applies)))
                     if not applies:
                         continue
-                    resource = _resource(use, segment, group, rep, resources)
-                    for other, around in further:  # what stands beside a joined line belongs to the first's resource
-                        resources.setdefault(use.sight.key(other, around, 0), resource)
-                    written, slots = use.apply(run, part, group, resource)
+                    key = use.sight.key(around, rep)
+                    resource = resources.get(key)
+                    if resource is None:
+                        resource = resources[key] = _resource(use, segment, group)
+                    for other, at in further:  # what stands beside a joined line belongs to the first's resource
+                        resources.setdefault(use.sight.key(homes(other, at), 0), resource)
+                    if use.plain:
+                        written, slots = resource, use.fill(run, part, group, resource)
+                    else:
+                        written, slots = use.apply(run, part, group, resource)
                     if use.sight.number in made:
                         made[use.sight.number].append(Made(resource, run, part, group))
                     if use.links:
-                        pending.append(Pending(use, segment, part, group, rep, written, slots))
-        indexes: dict[int, Index] = {}
+                        pending.append(Pending(use, segment, part, group, around, rep, written, slots))
         for item in pending:
-            self._write_links(run, item, resources, made, indexes)
+            self._write_links(run, item, resources, matches)
         for node, names in run.displaced:
             for name in names:
                 node.pop(name, None)
@@ -168,11 +213,11 @@ class MessagePlan:
         if not self._lines:
             yield from ((path, segment, group, ()) for path, segment, group in root.walk())
             return
-        for place in join(run, root.walk(), self._lines):
+        for path, segment, group, further in join(run, root.walk(), self._lines):
             if run.trace is not None:
-                for segment, _ in place.further:
-                    run.trace.joined[segment.position] = place.segment
-            yield place.path, place.segment, place.group, place.further
+                for joined, _ in further:
+                    run.trace.joined[joined.position] = segment
+            yield path, segment, group, further
 
     def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
@@ -184,59 +229,40 @@ class MessagePlan:
                     problem.segment_id,
                 )
 
-    def _write_links(
-        self,
-        run: Run,
-        item: Pending,
-        resources: Resources,
-        made: Mapping[int, list[Made]],
-        indexes: dict[int, Index],
-    ) -> None:
-        for link in item.use.links:
-            owner: Resource | None = item.resource
-            if link.on is not None:
-                owner = resources.get(link.on.key(item.segment, item.group, item.rep))
+    def _write_links(self, run: Run, item: Pending, resources: Resources, matches: _Matches) -> None:
+        use, segment, _, _, around, rep, resource, slots = item
+        for link in use.links:
+            owner = resource if link.on is None else resources.get(link.on.key(around, rep))
             if owner is None:
                 continue
-            if link.to is not None:
-                seen = resources.get(link.to.key(item.segment, item.group, item.rep))
-                found = [seen] if seen is not None and seen is not owner else []
-            else:
-                found = self._matching(run, link, item, owner, made, indexes)
+            to: Resource | None = None
+            found: Sequence[Resource] = ()
+            if link.to is None:
+                found = self._matching(run, link, item, owner, matches)
+            elif (to := resources.get(link.to.key(around, rep))) is not None and to is not owner:
+                found = (to,)
             if not found:
                 continue
             if run.trace is not None:
-                run.trace.current = trace.Link(item.segment, self.name, link.place)
-            slots = item.slots if link.on is None else {}
+                run.trace.current = trace.Link(segment, self.name, link.place)
             for to in found:
-                link.write(run, item.segment, slots, owner, to)
+                link.write(run, segment, slots if link.on is None else {}, owner, to)
 
     def _matching(
-        self,
-        run: Run,
-        link: PlannedLink,
-        item: Pending,
-        owner: Resource,
-        made: Mapping[int, list[Made]],
-        indexes: dict[int, Index],
-    ) -> list[Resource]:
+        self, run: Run, link: PlannedLink, item: Pending, owner: Resource, matches: _Matches
+    ) -> Sequence[Resource]:
         """The others that agree. An element that occurs once takes one only alone, and what a row wrote stays."""
         match = link.match
         assert match is not None
-        index = indexes.get(id(match))
-        if index is None:
-            index = indexes[id(match)] = match.index(made[link.number])
-        found = [to for to in match.among(run, item.part, item.group, index) if to is not owner]
-        return [] if not link.many and (len(found) > 1 or link.element in owner.body) else found
+        agreeing = matches.of(run, match, link.number, item.part, item.group)
+        found = [to for to in agreeing if to is not owner] if agreeing else ()
+        return () if not link.many and (len(found) > 1 or link.element in owner.body) else found
 
 
-def _resource(use: PlannedUse, segment: Segment, group: Group, rep: int, resources: Resources) -> Resource:
-    key = use.sight.key(segment, group, rep)
-    found = resources.get(key)
-    if found is None:
-        found = resources[key] = Resource(use.into.type, segment.position)
-        found.lookup = partial(_field, group)
-    return found
+def _resource(use: PlannedUse, segment: Segment, group: Group) -> Resource:
+    made = Resource(use.into.type, segment.position)
+    made.lookup = partial(_field, group)
+    return made
 
 
 def _field(group: Group, ref: str) -> str:

@@ -16,6 +16,7 @@ from hl7bridge.mapping.code import Code
 from hl7bridge.mapping.codes import CODED
 from hl7bridge.mapping.convert import CONVERTERS, NEVER_FAIL, OF_THE_RUN, Invalid
 from hl7bridge.mapping.erase import erasures
+from hl7bridge.mapping.in_place import converted
 from hl7bridge.mapping.placing import Placer, Slots
 from hl7bridge.mapping.row_plan import RowPlan
 from hl7bridge.mapping.schema import FieldValue, OptionValue
@@ -158,10 +159,10 @@ class RowCode:
         self.code.add(f"{found} = {self.reader.field(value)}")
         with self.code.block(f"if {found}:"), self.placer.remembering(sure=False):
             if target.type in NEVER_FAIL:
-                self.placer.primitive(target, f"{_converter(target.type)}(run, {found})", rep=rep)
+                self.placer.primitive(target, converted(target.type, found), rep=rep)
                 return
             with self.code.block("try:"):
-                self.code.add(f"{found} = {_converter(target.type)}(run, {found})")
+                self.code.add(f"{found} = {converted(target.type, found)}")
             with self.code.block("except Invalid:"):
                 pass
             with self.code.block("else:"):
@@ -203,20 +204,20 @@ class RowCode:
             if codes:
                 with code.block(f"if {value}:"):
                     code.add(f"{value}, {kept} = {codes}.text(run, {value}, {known})")
-            converted = f"{_converter(target.type)}(run, {value})"
+            fit = converted(target.type, value)
             if may_fail:
                 with code.block(f"if {value}:"):
-                    converted = code.name("converted")
-                    code.add(f"{converted} = {_converter(target.type)}(run, {value})")
+                    fit = code.name("converted")
+                    code.add(f"{fit} = {converted(target.type, value)}")
                     if allowed:
-                        with code.block(f"if {converted} not in {known}:"):
+                        with code.block(f"if {fit} not in {known}:"):
                             code.add("raise Invalid('not a code of the required binding')")
         if may_fail:
             with code.block(f"except {'ValueError' if raises(self.row) else 'Invalid'}:"):
                 self._unfit()
         with code.block("else:") if may_fail else code.when(""):
             with self._written(value):
-                self.placer.primitive(target, converted, content=self.row.value is None)
+                self.placer.primitive(target, fit, content=self.row.value is None)
             if codes and allowed:
                 with code.block(f"elif {kept} is not None:"):
                     self._kept_beside(kept)
@@ -343,7 +344,7 @@ class RowCode:
                 code.add("raise Invalid('for the row above')")
         code.add(count)
         if target.element is not None and target.element.codes:
-            concept = f"{{'text': {_converter('string')}(run, {whole})}}"
+            concept = f"{{'text': to_string(run, {whole})}}"
             extension = f"{{'url': {write.ALTERNATE_CODES!r}, 'valueCodeableConcept': {concept}}}"
             self.placer.extension_beside(target, extension)
         elif target.name:
@@ -356,12 +357,8 @@ class RowCode:
             behind = self.reader.leaf(self.row.invalid_with)
         code.add(f"{kept} = ({whole} + ' ' + {behind}).strip()" if behind else f"{kept} = {whole}")
         with code.block(f"if {kept}:"):
-            at = self.placer.primitive(refuge, f"{_converter(refuge.type)}(run, {kept})")
+            at = self.placer.primitive(refuge, converted(refuge.type, kept))
             code.add(f"run.displaced.append(({at.text}, {refuge.others!r}))")
-
-
-def _converter(type_: str) -> str:
-    return f"to_{type_}"
 
 
 class _Nothing:

@@ -145,6 +145,10 @@ class Run:
             self._large[raw, separator] = raw.split(separator)
         return self._large[raw, separator]
 
+    def component_of(self, raw: str, number: int) -> str:
+        """The leaf of a component of a repetition."""
+        return self.leaf1(self.nth(raw, self.component, number)) if raw else ""
+
     def nth(self, raw: str, separator: str, number: int) -> str:
         """A part of a value, counted from 1; "" where there is none."""
         pieces = raw.split(separator) if len(raw) < LARGE else self.split(raw, separator)
@@ -169,6 +173,14 @@ class Run:
             return ""
         raw = fields[number]
         return raw if self.repetition not in raw else raw.partition(self.repetition)[0]
+
+    def has(self, fields: list[str], number: int) -> bool:
+        """Whether the first repetition of a field is valued."""
+        return self.valued(self.first(fields, number))
+
+    def leaf_of(self, fields: list[str], number: int) -> str:
+        """The leaf of the first repetition of a field."""
+        return self.leaf0(self.first(fields, number))
 
     def seen(self, group: Group | None, segment_id: str, number: int) -> str:
         """The first repetition of a field of the segment that is seen from a group."""

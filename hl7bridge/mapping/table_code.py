@@ -15,6 +15,7 @@ from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, compo
 from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.condition import refs_of
 from hl7bridge.mapping.erase import erasures
+from hl7bridge.mapping.in_place import VALUED, in_place, needed
 from hl7bridge.mapping.placing import Slots
 from hl7bridge.mapping.row_plan import RowPlan
 from hl7bridge.mapping.rows import RowCode
@@ -54,10 +55,11 @@ class _TableCode:
     def _source(self, parameters: str, head: Iterable[str], result: str) -> str:
         """The whole function, with the variables that hold instances begun at its head."""
         code, slots = self.code, self.slots
-        lines = [*head, *(f"{name} = None" for name in slots.variables.values())]
+        body = [in_place(line) for line in code.lines] or [f"{INDENT}pass"]
+        lines = [*head, *needed(body, head)]
+        lines += [f"{' = '.join(slots.variables.values())} = None"] if slots.variables else []
         lines += [f"{name} = {{}}" for name in slots.shared.values()]
-        lines += ["further = {}"] if any(", further, " in line for line in code.lines) else []
-        body = code.lines if code.lines else [f"{INDENT}pass"]
+        lines += ["further = {}"] if any(", further, " in line for line in body) else []
         tail = [f"{INDENT}return {result}"] if result else []
         about = f'"""{self.table.name}, {self.table.place.file}"""'
         said = [f"def {self.name}({parameters}):", *(INDENT + line for line in (about, *lines)), *body, *tail]
@@ -97,13 +99,13 @@ class SegmentCode(_TableCode):
                 self.code.head()
                 self._rows(plans, Reader(self.code, table, 0), "0", "")
                 self.code.settle()
-        head = ["body = resource.body", "fields = segment.fields", "count = len(fields)", "odd = run.odd"]
+        head = ["body = resource.body", "fields = segment.fields", "count = len(fields)"]
         self.source = self._source("run, segment, group, resource", head, self.slots.result())
 
     def _field(self, number: int, plans: list[RowPlan]) -> None:
         code = self.code
         absent = [plan for plan in plans if asks_for_absence(plan.row)]
-        deleted = "raw[:2] == NULL and only_deletes(raw, run.repetition)"
+        deleted = "raw[0] == '\"' and only_deletes(raw, run.repetition)"
         if not absent:
             with code.block(f"if count > {number} and (raw := fields[{number}]):"):
                 with code.block(f"if {deleted}:"):
@@ -111,7 +113,7 @@ class SegmentCode(_TableCode):
                 with code.block("else:"):
                     self._repetitions(number, plans)
             return
-        code.add(f"raw = fields[{number}] if count > {number} else ''", f"deleted = {deleted}")
+        code.add(f"raw = fields[{number}] if count > {number} else ''", f"deleted = bool(raw) and {deleted}")
         with code.block("if raw and not deleted:"):
             self._repetitions(number, plans)
         with code.block("else:"):
@@ -142,7 +144,7 @@ class SegmentCode(_TableCode):
             return
         code.head()
         with code.block("for rep, text in enumerate(raw.split(run.repetition)):"):
-            valued = "text and (text[0] not in odd or run.valued(text))"
+            valued = "run.valued(text)"
             if all(plan.needs_value for plan in plans) and not self.compiler.traced:
                 with code.block(f"if {valued}:"):
                     code.loop()
@@ -166,7 +168,7 @@ class DatatypeCode(_TableCode):
         self._shared = self._read_elsewhere()
         for number, plans in self.fields.items():
             self._component(number, plans)
-        head = ["odd = run.odd", _split(SEPARATORS[level]) if level < 2 else "parts = [raw]"]
+        head = [_split(SEPARATORS[level]) if level < 2 else "parts = [raw]"]
         head.append("count = len(parts)")
         head += [f"{component(n)} = parts[{n - 1}] if count > {n - 1} else ''" for n in sorted(self._shared)]
         result = ""
@@ -197,7 +199,7 @@ class DatatypeCode(_TableCode):
                 code.add(f"{part} = parts[{number - 1}] if count > {number - 1} else ''")
                 found = f"{part} and"
         simple = not absent and all(plan.needs_value for plan in plans) and not self.compiler.traced
-        valued = f"({part}[0] not in odd or run.valued({part}))"
+        valued = VALUED.format(part)
         with code.block(f"if {found} {valued if simple else f'{part} != NULL'}:"):
             code.head()
             if not simple and any(plan.needs_value for plan in plans):

@@ -13,7 +13,7 @@ from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import trace
-from hl7bridge.mapping.compile import Test, WriteLink
+from hl7bridge.mapping.compile import Compiler, Fill, Test, Tests, WriteLink
 from hl7bridge.mapping.match import Match
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Link, Use
@@ -22,8 +22,19 @@ if TYPE_CHECKING:
     from hl7bridge.mapping.messages import MessagePlan
 
 Key = tuple[int, int, int]  # number of the label, id() of the group or segment it belongs to, repetition with `each`
+Homes = tuple[int, ...]  # id() of a segment's group, of those around it outwards, and last of the segment itself
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
-ITSELF = -1  # a label of which each segment has one
+ITSELF = -1  # a label of which each segment has one: where it stands in Homes
+
+
+def homes(segment: Segment, group: Group) -> Homes:
+    """Where labels may live, seen from a segment."""
+    found, around = list[int](), group.parent
+    found.append(id(group))
+    while around is not None:
+        found.append(id(around))
+        around = around.parent
+    return (*found, id(segment))
 
 
 class Sight(NamedTuple):
@@ -33,13 +44,8 @@ class Sight(NamedTuple):
     up: int
     parted: bool  # one for each repetition with `each`
 
-    def key(self, segment: Segment, group: Group | None, rep: int) -> Key:
-        if self.up < 0:
-            return self.number, id(segment), rep if self.parted else 0
-        for _ in range(self.up):
-            assert group is not None  # the structure has as many groups around
-            group = group.parent
-        return self.number, id(group), rep if self.parted else 0
+    def key(self, homes: Homes, rep: int) -> Key:
+        return self.number, homes[self.up], rep if self.parted else 0
 
 
 class PlannedLink:
@@ -74,7 +80,8 @@ class PlannedLink:
 
 
 class PlannedUse:
-    """One use of a segment table. `when`: the condition's text; `asked`: the fields it compares."""
+    """One use of a segment table. `when`: the condition's text; `asked`: the fields it compares; `plain`: the table is
+    all there is to it."""
 
     def __init__(self, plan: MessagePlan, use: Use, sight: Sight) -> None:
         self.said, self.name, self.into, self.place = use, use.table, use.into, use.place
@@ -84,6 +91,10 @@ class PlannedUse:
         self.links = [PlannedLink(plan, link, use) for link in use.links if link.match or plan.sees(link, use)]
         self.plain = not (use.write or use.undo or use.finds)
         self._compiler = plan.compiler
+
+    @cached_property
+    def fill(self) -> Fill:
+        return self._compiler.segment(self.name)
 
     @cached_property
     def test(self) -> Test | None:
@@ -98,14 +109,11 @@ class PlannedUse:
         return [(number, segment.with_field(self.each, text)) for number, text in sent if text]
 
     def apply(self, run: Run, segment: Segment, group: Group, resource: Resource) -> tuple[Resource, Body]:
-        """Writes what the use says into the resource, and notes how the resource is found and written.
+        """Writes what a use that is not plain says into the resource, and notes how it is found and written.
 
         Gives the resource that was written and the instances that links ask for.
         """
-        fill = self._compiler.segment(self.name)
-        if self.plain:
-            return resource, fill(run, segment, group, resource)
-        said = self.said
+        fill, said = self.fill, self.said
         if said.write:  # of several rows that say it the gentlest holds
             resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
         if said.undo:
@@ -116,3 +124,17 @@ class PlannedUse:
         if said.finds:
             resource.known_by = resource.body.get("identifier", [])[before:]
         return resource, slots
+
+
+class PlannedPath:
+    """The uses of the segments at one path, in their order."""
+
+    def __init__(self, uses: Sequence[PlannedUse], compiler: Compiler) -> None:
+        self.uses = uses
+        self._compiler = compiler
+
+    @cached_property
+    def holds(self) -> Tests:
+        """The conditions of all, as one function: what several of them ask is read once."""
+        table = self._compiler.tables.segments[self.uses[0].name]
+        return self._compiler.tests([None if use.each else use.said.when for use in self.uses], table)
