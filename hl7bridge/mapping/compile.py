@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.resource import Body, Resource
@@ -27,27 +27,32 @@ from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.erase import governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS, applied, encoded, system_of
 from hl7bridge.mapping.in_place import in_place, needed
-from hl7bridge.mapping.placing import LinkSlots, Placer
+from hl7bridge.mapping.link_code import LinksCode
 from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
-from hl7bridge.mapping.schema import Condition, FieldValue, Link, OptionValue, Path, Ref, Row, Table, TableSet
+from hl7bridge.mapping.schema import Condition, FieldValue, OptionValue, Path, Ref, Row, Table, TableSet
 from hl7bridge.mapping.table_code import DatatypeCode, SegmentCode
 from hl7bridge.mapping.target import Target, compile_path
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.match import Matches
+    from hl7bridge.mapping.uses import Key, PlannedLink, PlannedUse, Sight
 
 MAPPING_VERSION = "mapping-version"  # the option whose value the version of the tables is written behind
 LEVELS = ("", "_in_component", "_in_subcomponent")  # what stands behind a data type table's name, by level
 
 Fill = Callable[[Run, Segment, Group | None, Resource], Body]
 Test = Callable[[Run, Segment, Group | None], object]
-Tests = Callable[[Run, Segment, Group | None], tuple[object, ...]]
+Applied = Callable[[Run, Segment, Group], "list[PlannedUse]"]
+KeyOf = Callable[[Segment, Group, int], "Key"]
+WriteLinks = Callable[[Run, Segment, Segment, Group, int, Resource, Body, "Mapping[Key, Resource]", "Matches"], None]
 Read = Callable[[Run, Segment, Group | None], str]
-WriteLink = Callable[[Run, Segment, Body, Resource, Resource], None]
 
 
 def _helpers() -> Mapping[str, Any]:
     """What generated code may call."""
     named: list[Any] = [Resource, Invalid, Issue, Deletion, only_deletes, honest]
     named += [write.merge, write.put_one, write.beside_one, write.made_first, write.put_other, write.extend]
-    named += [write.behind, write.refer, write.write_link, write.holds, system_of, encoded, applied]
+    named += [write.behind, write.refer, write.attach, write.holds, system_of, encoded, applied]
     return MappingProxyType(
         {
             "NULL": NULL,
@@ -71,7 +76,7 @@ class Compiler:
         self.model = model
         self._segments: dict[str, Fill] = {}
         self._datatypes: dict[tuple[str, int], Callable[..., Any]] = {}
-        self._writes: dict[tuple[str, str], WriteLink] = {}
+        self._keys: dict[str, KeyOf] = {}
         self._sources: dict[str, str] = {}
 
     def segment(self, name: str) -> Fill:
@@ -125,12 +130,23 @@ class Compiler:
         code = Code(_KNOWN)
         return self._expression(code, Reader(code, table, -1).test(condition), f"when {table.source}")
 
-    def tests(self, conditions: Sequence[Condition | None], table: Table) -> Tests:
-        """Several conditions about one segment, each outside of any row; where there is none it is met."""
-        code = Code(_KNOWN)
+    def applied(self, uses: Sequence[PlannedUse], table: Table) -> Applied:
+        """Those of the uses of a segment whose condition holds; one with `each` is asked for each repetition."""
+        code = Code(_KNOWN, frozenset(("found", "uses")))
         reader = Reader(code, table, -1)
-        tests = [f"({reader.test(each)})" if each is not None else "True" for each in conditions]
-        return self._expression(code, f"({', '.join(tests)},)", f"uses of {table.source}")
+        code.head()
+        code.add("uses = []")
+        for use in uses:
+            with code.when("" if use.each or use.said.when is None else reader.test(use.said.when)):
+                code.add(f"uses.append({code.constant(f'use_{use.name}', use)})")
+        return self._expression(code, "uses", f"uses of {table.source}")
+
+    def key(self, sight: Sight) -> KeyOf:
+        """What tells a label's resource from others, seen from a segment, its group, and a repetition."""
+        if sight.key not in self._keys:
+            source = f"def key(segment, group, rep):\n    return {sight.key}\n"
+            self._keys[sight.key] = self._function(source, {}, "key", f"label {sight.key}")
+        return self._keys[sight.key]
 
     def read(self, value: Ref | FieldValue, table: Table) -> Read:
         """A field outside of any row."""
@@ -143,22 +159,15 @@ class Compiler:
         """Where a link's path leads from a resource of a type."""
         return compile_path(self.model, root, path)
 
-    def link(self, link: Link, root: str) -> WriteLink:
-        """Writes one reference into a resource of a type."""
-        found = self._writes.get((root, link.path.text))
-        if found is None:
-            target = self.target(root, link.path)
-            code = Code(_KNOWN, frozenset(("run", "segment", "slots", "resource", "body", "to")))
-            at = Placer(code, LinkSlots(False), "0", self.traced).locate(target.hops)
-            code.add(f"write_link(run, {at.text}, {target.name!r}, {target.many}, to, {at.resource})")
-            head = ["def link(run, segment, slots, resource, to):", "    body = resource.body"]
-            source = "\n".join((*head, *code.lines)) + "\n"
-            found = self._function(source, code.constants, "link", f"{root}.{link.path.text}")
-            self._writes[root, link.path.text] = found
-        return found
+    def links(self, links: Sequence[PlannedLink], message: str, title: str) -> WriteLinks:
+        """Writes the references of one use of a message table."""
+        made = LinksCode(self, links, message, _KNOWN)
+        written: WriteLinks = self._function(made.source, made.constants, "links", title)
+        return written
 
     def _expression(self, code: Code, text: str, title: str) -> Callable[..., Any]:
-        code.head()
+        if not code.lines:
+            code.head()
         code.add(f"return {text}")
         code.settle()
         body = [in_place(line) for line in code.lines]

@@ -6,8 +6,8 @@ message, out of sight for a label. The first pair must have a value on our side;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from hl7bridge.fhir.resource import Resource
 from hl7bridge.hl7v2.message import Segment
@@ -15,6 +15,9 @@ from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping.compile import Compiler, Read
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Link, Table
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.uses import PlannedLink
 
 
 class Made(NamedTuple):
@@ -72,3 +75,41 @@ class Match:
             if all(other.text(their) == text for text, their in wanted)
         }
         return list(found.values())
+
+
+class Matches:
+    """What the message made by label, for the links that look for fields that agree, and what these found so far."""
+
+    def __init__(self, labels: Iterable[int]) -> None:
+        self.made: dict[int, list[Made]] = {number: [] for number in labels}
+        self._indexes: dict[int, Index] = {}
+        self._found: dict[tuple[int, tuple[int, ...]], list[Resource]] = {}
+
+    def meant(self, run: Run, link: PlannedLink, segment: Segment, group: Group, owner: Resource) -> Sequence[Resource]:
+        """Whom a link means: the others that agree. An element that occurs once takes one only alone, and what a row
+        wrote stays."""
+        if not self.made[link.number]:
+            return ()
+        found = [to for to in self._agreeing(run, link, segment, group) if to is not owner]
+        return found if link.many or (len(found) == 1 and link.element not in owner.body) else ()
+
+    def _agreeing(self, run: Run, link: PlannedLink, segment: Segment, group: Group) -> list[Resource]:
+        match, number = link.match, link.number
+        assert match is not None
+        view = match.view(group) if match.elsewhere else ()
+        found = self._found.get((id(match), view)) if view else None
+        if found is None:
+            found = self._look(run, match, number, segment, group)
+            if view:
+                self._found[id(match), view] = found
+        return found
+
+    def _look(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
+        first = match.first(run, segment, group)
+        if not first:
+            return []
+        index = self._indexes.get(id(match))
+        if index is None:
+            index = self._indexes[id(match)] = match.index(self.made[number])
+        candidates = index.get(first)
+        return match.among(run, segment, group, candidates) if candidates else []

@@ -7,68 +7,20 @@ segment, is worked out once: how many groups up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
-from typing import NamedTuple
 
 from hl7bridge import reasons
 from hl7bridge.errors import PeerError
 from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
-from hl7bridge.mapping import trace
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.lines import Further, Rule, join
-from hl7bridge.mapping.match import Index, Made, Match
+from hl7bridge.mapping.match import Made, Matches
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Table, Use
-from hl7bridge.mapping.uses import ITSELF, Homes, Key, PlannedLink, PlannedPath, PlannedUse, Sight, homes
-
-Resources = dict[Key, Resource]
-
-
-class Pending(NamedTuple):
-    """Links of one use on one segment, waiting for the rest of the message."""
-
-    use: PlannedUse
-    segment: Segment  # in its place
-    part: Segment  # what the table was applied to
-    group: Group
-    homes: Homes
-    rep: int
-    resource: Resource
-    slots: Body
-
-
-class _Matches:
-    """What the message made by label, for the links that look for fields that agree, and what these found so far."""
-
-    def __init__(self, labels: Iterable[int]) -> None:
-        self.made: dict[int, list[Made]] = {number: [] for number in labels}
-        self._indexes: dict[int, Index] = {}
-        self._found: dict[tuple[int, tuple[int, ...]], list[Resource]] = {}
-
-    def of(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
-        """The resources of a label that agree with a segment."""
-        if not self.made[number]:
-            return []
-        view = match.view(group) if match.elsewhere else ()
-        found = self._found.get((id(match), view)) if view else None
-        if found is None:
-            found = self._look(run, match, number, segment, group)
-            if view:
-                self._found[id(match), view] = found
-        return found
-
-    def _look(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
-        first = match.first(run, segment, group)
-        if not first:
-            return []
-        index = self._indexes.get(id(match))
-        if index is None:
-            index = self._indexes[id(match)] = match.index(self.made[number])
-        candidates = index.get(first)
-        return match.among(run, segment, group, candidates) if candidates else []
+from hl7bridge.mapping.uses import ITSELF, Key, PlannedPath, PlannedUse, Sight
 
 
 class MessagePlan:
@@ -154,7 +106,7 @@ class MessagePlan:
         return found
 
     @cached_property
-    def _matched(self) -> frozenset[int]:
+    def matched(self) -> frozenset[int]:
         """The labels that a link looks for in the whole message."""
         return frozenset(
             link.number for uses in self.uses.values() for use in uses for link in use.links if not link.to
@@ -170,43 +122,30 @@ class MessagePlan:
         if traced is not None:
             traced.root = root
         self._refuse_doubles(root)
-        resources: Resources = {}
-        pending: list[Pending] = []
-        matches = _Matches(self._matched)
-        made = matches.made
+        made = _Made(run, self.matched)
         paths = self._paths
         for path, segment, group, further in self._walk(run, root):
             planned = paths.get(path)
             if planned is None:
                 continue
-            around = homes(segment, group)
-            for use, holds in zip(planned.uses, planned.holds(run, segment, group), strict=True):
-                for rep, part in use.parts(segment) if use.each else ((0, segment),):
-                    applies = holds if not use.each or use.test is None else use.test(run, part, group)
+            applied = planned.applied(run, segment, group)
+            if traced is not None:
+                traced.uses += [(segment, use, use in applied) for use in planned.uses if not use.each]
+            for use in applied:
+                if not use.each:
+                    made.apply(use, segment, segment, group, 0, further)
+                    continue
+                for rep, part in use.parts(segment):
+                    holds = use.test is None or bool(use.test(run, part, group))
                     if traced is not None:
-                        traced.uses.append((part, use, bool(applies)))
-                    if not applies:
-                        continue
-                    key = use.sight.key(around, rep)
-                    resource = resources.get(key)
-                    if resource is None:
-                        resource = resources[key] = _resource(use, segment, group)
-                    for other, at in further:  # what stands beside a joined line belongs to the first's resource
-                        resources.setdefault(use.sight.key(homes(other, at), 0), resource)
-                    if use.plain:
-                        written, slots = resource, use.fill(run, part, group, resource)
-                    else:
-                        written, slots = use.apply(run, part, group, resource)
-                    if use.sight.number in made:
-                        made[use.sight.number].append(Made(resource, run, part, group))
-                    if use.links:
-                        pending.append(Pending(use, segment, part, group, around, rep, written, slots))
-        for item in pending:
-            self._write_links(run, item, resources, matches)
+                        traced.uses.append((part, use, holds))
+                    if holds:
+                        made.apply(use, segment, part, group, rep, further)
+        made.link()
         for node, names in run.displaced:
             for name in names:
                 node.pop(name, None)
-        return list(resources.values())
+        return list(made.resources.values())
 
     def _walk(self, run: Run, root: Arrangement) -> Iterator[tuple[str, Segment, Group, Further]]:
         """The segments in their places; those that are lines of one text as one."""
@@ -229,40 +168,39 @@ class MessagePlan:
                     problem.segment_id,
                 )
 
-    def _write_links(self, run: Run, item: Pending, resources: Resources, matches: _Matches) -> None:
-        use, segment, _, _, around, rep, resource, slots = item
-        for link in use.links:
-            owner = resource if link.on is None else resources.get(link.on.key(around, rep))
-            if owner is None:
-                continue
-            to: Resource | None = None
-            found: Sequence[Resource] = ()
-            if link.to is None:
-                found = self._matching(run, link, item, owner, matches)
-            elif (to := resources.get(link.to.key(around, rep))) is not None and to is not owner:
-                found = (to,)
-            if not found:
-                continue
-            if run.trace is not None:
-                run.trace.current = trace.Link(segment, self.name, link.place)
-            for to in found:
-                link.write(run, segment, slots if link.on is None else {}, owner, to)
 
-    def _matching(
-        self, run: Run, link: PlannedLink, item: Pending, owner: Resource, matches: _Matches
-    ) -> Sequence[Resource]:
-        """The others that agree. An element that occurs once takes one only alone, and what a row wrote stays."""
-        match = link.match
-        assert match is not None
-        agreeing = matches.of(run, match, link.number, item.part, item.group)
-        found = [to for to in agreeing if to is not owner] if agreeing else ()
-        return () if not link.many and (len(found) > 1 or link.element in owner.body) else found
+class _Made:
+    """What a message made so far: resources by label, and the links that wait for the rest of the message."""
 
+    def __init__(self, run: Run, matched: Iterable[int]) -> None:
+        self._run = run
+        self.resources: dict[Key, Resource] = {}
+        self._pending: list[tuple[PlannedUse, Segment, Segment, Group, int, Resource, Body]] = []
+        self._matches = Matches(matched)
 
-def _resource(use: PlannedUse, segment: Segment, group: Group) -> Resource:
-    made = Resource(use.into.type, segment.position)
-    made.lookup = partial(_field, group)
-    return made
+    def apply(self, use: PlannedUse, segment: Segment, part: Segment, group: Group, rep: int, further: Further) -> None:
+        """`segment`: in its place; `part`: what the table is applied to; `further`: what was joined to it."""
+        run, resources = self._run, self.resources
+        key = use.key(segment, group, rep)
+        resource = resources.get(key)
+        if resource is None:
+            resource = resources[key] = Resource(use.into.type, segment.position)
+            resource.lookup = partial(_field, group)
+        for other, around in further:  # what stands beside a joined line belongs to the first's resource
+            resources.setdefault(use.key(other, around, 0), resource)
+        if use.matched:
+            self._matches.made[use.sight.number].append(Made(resource, run, part, group))
+        if use.plain:
+            slots = use.fill(run, part, group, resource)
+        else:
+            resource, slots = use.apply(run, part, group, resource)
+        if use.links:
+            self._pending.append((use, segment, part, group, rep, resource, slots))
+
+    def link(self) -> None:
+        run, resources, matches = self._run, self.resources, self._matches
+        for use, segment, part, group, rep, resource, slots in self._pending:
+            use.write_links(run, segment, part, group, rep, resource, slots, resources, matches)
 
 
 def _field(group: Group, ref: str) -> str:

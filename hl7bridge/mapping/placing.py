@@ -35,6 +35,9 @@ class Node(NamedTuple):
     top: bool = True
 
 
+_BODY = Node("body", "resource")
+
+
 class Slots:
     """Plans, from everything a table writes, how its instances are held. `looped`: the table reads repetitions.
 
@@ -94,6 +97,13 @@ class Slots:
         return f"({'0, ' * len(next(iter(counts)))})" if len(counts) > 1 else "0"
 
 
+class LoneSlots(Slots):
+    """Nothing is held: each time what is missing is made anew."""
+
+    def slot(self, code: Code, key: str, counts: tuple[bool, ...], rep: str) -> Slot:
+        return Slot("", "")
+
+
 class LinkSlots(Slots):
     """What links ask for: the instances that the table of their use made, and those of other links."""
 
@@ -112,11 +122,11 @@ def _readable(key: str) -> str:
 class Placer:
     """Adds the lines that write, for rows of one field or component.
 
-    rep: the repetition as an expression; counted: it may be other than 0; traced: what is written is noted.
+    rep: the repetition as an expression; traced: what is written is noted; start: what the paths start from.
     """
 
-    def __init__(self, code: Code, slots: Slots, rep: str, traced: bool) -> None:
-        self.code, self.slots, self.rep, self.traced = code, slots, rep, traced
+    def __init__(self, code: Code, slots: Slots, rep: str, traced: bool, start: Node = _BODY) -> None:
+        self.code, self.slots, self.rep, self.traced, self._start = code, slots, rep, traced, start
         self._known: dict[tuple[str, str], Node] = {}  # where lines that surely ran have led to already
 
     @contextmanager
@@ -130,7 +140,7 @@ class Placer:
     def locate(self, hops: Iterable[Hop], rep: str | None = None) -> Node:
         """Goes down to where the last element is put."""
         rep = self.rep if rep is None else rep
-        at = Node("body", "resource")
+        at = self._start
         for hop in hops:
             key, counts = f"{at.key}.{hop.key}", (*at.counts, hop.counts)
             if (key, rep) in self._known:

@@ -13,28 +13,18 @@ from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import trace
-from hl7bridge.mapping.compile import Compiler, Fill, Test, Tests, WriteLink
+from hl7bridge.mapping.compile import Applied, Compiler, Fill, KeyOf, Test, WriteLinks
 from hl7bridge.mapping.match import Match
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Link, Use
+from hl7bridge.mapping.target import Target
 
 if TYPE_CHECKING:
     from hl7bridge.mapping.messages import MessagePlan
 
 Key = tuple[int, int, int]  # number of the label, id() of the group or segment it belongs to, repetition with `each`
-Homes = tuple[int, ...]  # id() of a segment's group, of those around it outwards, and last of the segment itself
 GENTLEST = ("create", "patch", "replace", "delete")  # where two rows disagree, the one that takes least away holds
-ITSELF = -1  # a label of which each segment has one: where it stands in Homes
-
-
-def homes(segment: Segment, group: Group) -> Homes:
-    """Where labels may live, seen from a segment."""
-    found, around = list[int](), group.parent
-    found.append(id(group))
-    while around is not None:
-        found.append(id(around))
-        around = around.parent
-    return (*found, id(segment))
+ITSELF = -1  # a label of which each segment has one
 
 
 class Sight(NamedTuple):
@@ -44,15 +34,20 @@ class Sight(NamedTuple):
     up: int
     parted: bool  # one for each repetition with `each`
 
-    def key(self, homes: Homes, rep: int) -> Key:
-        return self.number, homes[self.up], rep if self.parted else 0
+    @property
+    def key(self) -> str:
+        """The Key, as an expression of the segment, its group, and the repetition."""
+        home = "segment" if self.up < 0 else "group" + ".parent" * self.up
+        return f"({self.number}, id({home}), {'rep' if self.parted else 0})"
 
 
 class PlannedLink:
-    """A link as it is seen from its use. `on`: None for the resource that the use makes; `to`: None with `match`."""
+    """A link as it is seen from its use. `on`: None for the resource that the use makes; `to`: None with `match`;
+    `said`: in short, for people."""
 
     def __init__(self, plan: MessagePlan, link: Link, use: Use) -> None:
         self.place = str(link.place)
+        self.said = f"{f'{link.on}.' if link.on is not None else ''}{link.path.text}: {link.to}"
         self.on = plan.sight(link.on, use.segment) if link.on is not None else None
         self.to = plan.sight(link.to, use.segment) if not link.match else None
         self.number = plan.number(link.to)
@@ -67,16 +62,13 @@ class PlannedLink:
         return Match(self._link, table, plan.tables[self._link.to], plan.compiler) if self._link.match else None
 
     @cached_property
-    def write(self) -> WriteLink:
-        return self._plan.compiler.link(self._link, self._root)
+    def target(self) -> Target:
+        """Where the reference stands in its owner."""
+        return self._plan.compiler.target((self._link.on or self._use.into).type, self._link.path)
 
     @cached_property
     def many(self) -> bool:
-        return self._plan.compiler.target(self._root, self._link.path).many
-
-    @property
-    def _root(self) -> str:
-        return (self._link.on or self._use.into).type
+        return self.target.many
 
 
 class PlannedUse:
@@ -90,7 +82,21 @@ class PlannedUse:
         self.sight = sight
         self.links = [PlannedLink(plan, link, use) for link in use.links if link.match or plan.sees(link, use)]
         self.plain = not (use.write or use.undo or use.finds)
-        self._compiler = plan.compiler
+        self._plan, self._compiler = plan, plan.compiler
+
+    @cached_property
+    def key(self) -> KeyOf:
+        """Which resource of its label it writes."""
+        return self._compiler.key(self.sight)
+
+    @cached_property
+    def matched(self) -> bool:
+        """Whether a link looks for what it makes in the whole message."""
+        return self.sight.number in self._plan.matched
+
+    @cached_property
+    def write_links(self) -> WriteLinks:
+        return self._compiler.links(self.links, self._plan.name, f"links of {self.name}")
 
     @cached_property
     def fill(self) -> Fill:
@@ -134,7 +140,6 @@ class PlannedPath:
         self._compiler = compiler
 
     @cached_property
-    def holds(self) -> Tests:
-        """The conditions of all, as one function: what several of them ask is read once."""
-        table = self._compiler.tables.segments[self.uses[0].name]
-        return self._compiler.tests([None if use.each else use.said.when for use in self.uses], table)
+    def applied(self) -> Applied:
+        """Gives those whose condition holds: what several conditions ask is read once."""
+        return self._compiler.applied(self.uses, self._compiler.tables.segments[self.uses[0].name])

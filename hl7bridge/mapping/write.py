@@ -125,15 +125,6 @@ def place(node: Body, name: str, many: bool) -> Body:
     return value
 
 
-def write_link(run: Run, node: Body, name: str, many: bool, to: Resource, owner: Resource) -> None:
-    """One reference of a message table's `link`; the same one twice is written once."""
-    key = (id(node), name, id(to))
-    if key in run.linked:
-        return
-    run.linked.add(key)
-    attach(run, place(node, name, many), to, owner, linked=True)
-
-
 def merge(run: Run, into: Body, value: Body) -> None:
     """The later value completes the earlier: lists grow, elements inside are completed, the rest is overwritten."""
     trace = run.trace

@@ -1,0 +1,79 @@
+"""The code of a use's links: who is meant is looked up by label, or by fields that agree, and the reference is noted.
+
+Sans-IO. It runs when every segment of the message has been read. The names it may use: `run`, `segment` (in its place),
+`part` (what the table was applied to), `group`, `rep`, `resource` and `slots` (what the use wrote, and the instances
+its table made), `resources` (by label) and `matches` (match.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hl7bridge.mapping.code import INDENT, Code
+from hl7bridge.mapping.placing import LinkSlots, LoneSlots, Node, Placer
+from hl7bridge.mapping.trace import Link as TracedLink
+
+if TYPE_CHECKING:
+    from hl7bridge.mapping.compile import Compiler
+    from hl7bridge.mapping.uses import PlannedLink
+
+_PARAMETERS = "run, segment, part, group, rep, resource, slots, resources, matches"
+_NAMES = frozenset((*_PARAMETERS.split(", "), "body", "owner", "to", "link", "holder", "links"))
+
+
+class LinksCode:
+    """def links(…): writes the references of one use. `message`: the name of its message table."""
+
+    def __init__(
+        self, compiler: Compiler, links: Sequence[PlannedLink], message: str, known: Mapping[str, Any]
+    ) -> None:
+        self._compiler, self._message = compiler, message
+        self._code = Code(known, _NAMES)
+        for link in links:
+            self._code.comment(f"{link.place} {link.said}")
+            self._owned(link)
+        head = [f"def links({_PARAMETERS}):", f"{INDENT}body = resource.body"]
+        self.source = "\n".join((*head, *self._code.lines)) + "\n"
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return self._code.constants
+
+    def _owned(self, link: PlannedLink) -> None:
+        """`owner`: the resource the reference stands in."""
+        if link.on is None:
+            self._found(link, "resource", Placer(self._code, LinkSlots(False), "0", self._compiler.traced))
+            return
+        self._code.add(f"owner = resources.get({link.on.key})")
+        with self._code.block("if owner is not None:"):
+            start = Node("owner.body", "owner")
+            self._found(link, "owner", Placer(self._code, LoneSlots(False), "0", self._compiler.traced, start))
+
+    def _found(self, link: PlannedLink, owner: str, placer: Placer) -> None:
+        """`to`: the resource that is meant."""
+        if link.to is None:
+            planned = self._code.constant("agreeing", link)
+            with self._code.block(f"for to in matches.meant(run, {planned}, part, group, {owner}):"):
+                self._write(link, owner, placer)
+            return
+        self._code.add(f"to = resources.get({link.to.key})")
+        with self._code.block(f"if to is not None and to is not {owner}:"):
+            self._write(link, owner, placer)
+
+    def _write(self, link: PlannedLink, owner: str, placer: Placer) -> None:
+        """The reference, in its place; the same one twice is written once."""
+        code, target = self._code, link.target
+        if self._compiler.traced:
+            code.add(
+                f"run.trace.current = {code.constant('Link', TracedLink)}(segment, {self._message!r}, {link.place!r})"
+            )
+        at = placer.locate(target.hops)
+        code.add(f"link = (id({at.text}), {target.name!r}, id(to))")
+        with code.block("if link not in run.linked:"):
+            code.add("run.linked.add(link)")
+            if target.many:
+                code.add("holder = {}", f"{at.text}.setdefault({target.name!r}, []).append(holder)")
+            else:
+                code.add(f"holder = {at.text}[{target.name!r}] = {{}}")
+            code.add(f"attach(run, holder, to, {at.resource}, True)")
