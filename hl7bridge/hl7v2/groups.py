@@ -37,7 +37,7 @@ class Problem(NamedTuple):
 class Group:
     """One occurrence of a group: its path ("" for the message), the group around, what is in it in order of arrival."""
 
-    __slots__ = ("_seen", "members", "parent", "path", "repeats")
+    __slots__ = ("_inwards", "_seen", "members", "parent", "path", "repeats")
 
     def __init__(self, path: str, parent: Group | None, repeats: bool = False) -> None:
         self.path = path
@@ -45,6 +45,7 @@ class Group:
         self.repeats = repeats  # the structure allows several of it
         self.members: list[Leaf | Group] = []
         self._seen: dict[str, Segment | None] = {}  # what `find` found
+        self._inwards: dict[str, Segment | None] = {}  # what it found for the groups in here
 
     def walk(self) -> Iterator[tuple[str, Segment, Group]]:
         """Path, segment and group of all segments in here and below, in the order of the message."""
@@ -60,21 +61,32 @@ class Group:
         if segment_id in self._seen:
             return self._seen[segment_id]
         found = self.within(segment_id)
-        around = self.parent
-        while found is None and around is not None:
-            found = around.within(segment_id, into_repeating=False)
-            around = around.parent
+        if found is None and self.parent is not None:
+            found = self.parent._shown(segment_id)
         self._seen[segment_id] = found
+        return found
+
+    def _shown(self, segment_id: str) -> Segment | None:
+        """What a group in here finds that has none itself: outside of repeating groups, here or around it."""
+        if segment_id in self._inwards:
+            return self._inwards[segment_id]
+        found = self.within(segment_id, into_repeating=False)
+        if found is None and self.parent is not None:
+            found = self.parent._shown(segment_id)
+        self._inwards[segment_id] = found
         return found
 
     def within(self, segment_id: str, into_repeating: bool = True) -> Segment | None:
         """The first such segment in this group, its own before those of the groups in it."""
+        groups: list[Group] = []
         for member in self.members:
-            if type(member) is Leaf and member.segment.id == segment_id:
+            if isinstance(member, Group):
+                groups.append(member)
+            elif member.segment.id == segment_id:
                 return member.segment
-        for member in self.members:
-            if isinstance(member, Group) and (into_repeating or not member.repeats):
-                found = member.within(segment_id, into_repeating)
+        for group in groups:
+            if into_repeating or not group.repeats:
+                found = group.within(segment_id, into_repeating)
                 if found is not None:
                     return found
         return None

@@ -76,11 +76,15 @@ class Reader:
     def leaf(self, ref: Ref) -> str:
         """The leaf text at `ref`: first component of a composite, escapes resolved, "" when not valued."""
         raw = self.raw(ref)
-        return self.code.part(f"text_of_{ref}", leaf_of(raw), raw.varies, self.certain)
+        return self.code.part(f"text_of_{ref}", leaf_of(raw), raw.varies, self.certain, self._plain(ref))
 
     def valued(self, ref: Ref) -> str:
         raw = self.raw(ref)
-        return self.code.part(f"has_{ref}", f"run.valued({raw.text})", raw.varies, self.certain)
+        return self.code.part(f"has_{ref}", f"run.valued({raw.text})", raw.varies, self.certain, self._plain(ref))
+
+    def _plain(self, ref: Ref) -> bool:
+        """A whole field of the segment at hand: often empty, or letters and digits."""
+        return ref.root == self.table.source and self.table.kind == "segment" and len(ref.parts) == 1
 
     def test(self, condition: Condition) -> str:
         """`when:` as an expression."""

@@ -1,8 +1,8 @@
 """The text of one generated function: lines at their depth, free names, values it refers to, parts worked out once.
 
 Sans-IO. What a row reads more than once (`OBX-2`, asked by forty conditions) is a `part`: it is written where it is
-used, and when the block ends it becomes a variable at the block's head, if it is used twice and once for certain; else
-it stays in place.
+used, and when the block ends it becomes a variable at the block's head, if it is used twice and once for certain, or
+often; else it stays in place.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 INDENT = "    "
+_OFTEN = 3  # so many uses make a variable of a cheap part, even where it may not be asked for at all
 _PART = re.compile("\x01([0-9]+)\x02")
 _UNFIT = re.compile(r"[^A-Za-z0-9_]+")
 
 
 class _Part(NamedTuple):
-    """An expression that may be wanted again. `varies`: its value differs from repetition to repetition."""
+    """An expression that may be wanted again. `varies`: its value differs from repetition to repetition; `cheap`: it
+    may be worked out where it is not asked for."""
 
     name: str
     expression: str
     varies: bool
+    cheap: bool
 
 
 class Code:
@@ -90,12 +93,12 @@ class Code:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def part(self, wish: str, expression: str, varies: bool = False, certain: bool = True) -> str:
+    def part(self, wish: str, expression: str, varies: bool = False, certain: bool = True, cheap: bool = False) -> str:
         """Stands for the expression until `settle`. `certain`: it is worked out here whenever the block runs."""
         index = self._by_expression.get(expression)
         if index is None:
             index = self._by_expression[expression] = len(self._parts)
-            self._parts.append(_Part(wish, expression, varies))
+            self._parts.append(_Part(wish, expression, varies, cheap))
         if certain:
             self._certain.add(index)
         return f"\x01{index}\x02"
@@ -117,7 +120,7 @@ class Code:
             uses = sum(text.count(mark) for text in (*body, *(expression for _, expression, _ in wanted)))
             if not uses:
                 continue
-            kept = uses > 1 and index in self._certain
+            kept = uses > 1 and (index in self._certain or (part.cheap and uses >= _OFTEN))
             written = self.name(part.name) if kept else part.expression
             body = [line.replace(mark, written) for line in body]
             wanted = [(name, text.replace(mark, written), varies) for name, text, varies in wanted]

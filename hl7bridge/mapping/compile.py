@@ -25,7 +25,7 @@ from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.codes import honest
 from hl7bridge.mapping.convert import CONVERTERS, Invalid
 from hl7bridge.mapping.erase import governed, only_fills
-from hl7bridge.mapping.functions import FUNCTIONS, applied, encoded, system_of
+from hl7bridge.mapping.functions import FUNCTIONS, encoded, system_of
 from hl7bridge.mapping.in_place import in_place, needed
 from hl7bridge.mapping.link_code import LinksCode
 from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
@@ -52,7 +52,7 @@ def _helpers() -> Mapping[str, Any]:
     """What generated code may call."""
     named: list[Any] = [Resource, Invalid, Issue, Deletion, only_deletes, honest]
     named += [write.merge, write.put_one, write.beside_one, write.made_first, write.put_other, write.extend]
-    named += [write.behind, write.refer, write.attach, write.holds, system_of, encoded, applied]
+    named += [write.behind, write.refer, write.attach, write.holds, system_of, encoded]
     return MappingProxyType(
         {
             "NULL": NULL,

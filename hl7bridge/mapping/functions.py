@@ -210,8 +210,3 @@ def system_of(texts: Sequence[str]) -> str:
 def encoded(data: str, encoding: str) -> str:
     """`base64` of data that is there."""
     return base64(data, encoding) if data else ""
-
-
-def applied(function: Callable[[str], str], text: str) -> str:
-    """A function of a text that is there."""
-    return function(text) if text else ""

@@ -23,11 +23,18 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     for pattern, written in (
         (r"run\.valued\(segment\.id\)", "True"),
         (r"run\.valued\((run\.id_of\(group, '\w+'\))\)", r"\1"),
-        (rf"run\.leaf0\({_FIRST}\)", r"(run.leaf_of(fields, \1) if count > \1 and fields[\1] else '')"),
-        (rf"run\.valued\({_FIRST}\)", r"(count > \1 and fields[\1] and run.has(fields, \1))"),
+        (
+            rf"run\.leaf0\({_FIRST}\)",
+            r"(count > \1 and fields[\1] and (fields[\1] if fields[\1].isalnum() else run.leaf_of(fields, \1)) or '')",
+        ),
+        (
+            rf"run\.valued\({_FIRST}\)",
+            r"(count > \1 and fields[\1] != '' and (fields[\1][0] not in odd or run.has(fields, \1)))",
+        ),
         (_FIRST, r"(run.first(fields, \1) if count > \1 and fields[\1] else '')"),
         (_NAMED.format("(leaf[012])"), r"(\2 if \2.isalnum() else run.\1(\2))"),
         (_NAMED.format("valued"), rf"(\1 and {VALUED.format(chr(92) + '1')})"),
+        (r"if \((\w+ and \(\w+\[0\] not in odd or run\.valued\(\w+\)\))\):$", r"if \1:"),
     )
 )
 _UNCHANGED = frozenset(("string", "markdown", "code"))  # types that a text of letters and digits is as it is

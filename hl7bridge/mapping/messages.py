@@ -129,14 +129,9 @@ class MessagePlan:
             if planned is None:
                 continue
             applied = planned.applied(run, segment, group)
-            if traced is not None:
-                traced.uses += [(segment, use, use in applied) for use in planned.uses if not use.each]
-            for use in applied:
-                if not use.each:
-                    made.apply(use, segment, segment, group, 0, further)
-                    continue
-                for rep, part in use.parts(segment):
-                    holds = use.test is None or bool(use.test(run, part, group))
+            for use in applied if traced is None else planned.uses:
+                for rep, part in use.parts(segment) if use.each else ((0, segment),):
+                    holds = use.holds(run, part, group) if use.each else traced is None or use in applied
                     if traced is not None:
                         traced.uses.append((part, use, holds))
                     if holds:

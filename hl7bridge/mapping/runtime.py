@@ -147,7 +147,10 @@ class Run:
 
     def component_of(self, raw: str, number: int) -> str:
         """The leaf of a component of a repetition."""
-        return self.leaf1(self.nth(raw, self.component, number)) if raw else ""
+        if not raw:
+            return ""
+        pieces = raw.split(self.component) if len(raw) < LARGE else self.split(raw, self.component)
+        return self.leaf1(pieces[number - 1]) if number <= len(pieces) else ""
 
     def nth(self, raw: str, separator: str, number: int) -> str:
         """A part of a value, counted from 1; "" where there is none."""

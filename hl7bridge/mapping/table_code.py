@@ -26,10 +26,10 @@ from hl7bridge.mapping.show import row_text
 if TYPE_CHECKING:
     from hl7bridge.mapping.compile import Compiler
 
-_SEGMENT_NAMES = frozenset(
-    "run segment group resource body fields count raw text rep odd has_value done deleted further label other".split()  # noqa: SIM905
-)
+_NAMES = "run segment group resource body fields count raw text rep odd said has_value done deleted further label other"
+_SEGMENT_NAMES = frozenset(_NAMES.split())
 _DATATYPE_NAMES = _SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
+_ABREAST = 4  # variables begun in one line
 _UNSPLIT = ("MSH", "FHS", "BHS")  # their fields 1 and 2 are the separators themselves
 
 
@@ -57,7 +57,8 @@ class _TableCode:
         code, slots = self.code, self.slots
         body = [in_place(line) for line in code.lines] or [f"{INDENT}pass"]
         lines = [*head, *needed(body, head)]
-        lines += [f"{' = '.join(slots.variables.values())} = None"] if slots.variables else []
+        held = list(slots.variables.values())
+        lines += [f"{' = '.join(held[at : at + _ABREAST])} = None" for at in range(0, len(held), _ABREAST)]
         lines += [f"{name} = {{}}" for name in slots.shared.values()]
         lines += ["further = {}"] if any(", further, " in line for line in body) else []
         tail = [f"{INDENT}return {result}"] if result else []

@@ -107,10 +107,11 @@ class PlannedUse:
         table = self._compiler.tables.segments[self.name]
         return self._compiler.test(self.said.when, table) if self.said.when is not None else None
 
+    def holds(self, run: Run, part: Segment, group: Group) -> bool:
+        return self.test is None or bool(self.test(run, part, group))
+
     def parts(self, segment: Segment) -> Sequence[tuple[int, Segment]]:
-        """What the table is applied to, numbered from 1 with `each`: the segment with one repetition alone in it."""
-        if not self.each:
-            return ((0, segment),)
+        """What a table with `each` is applied to, numbered from 1: the segment with one repetition alone in it."""
         sent = enumerate(segment.repetitions(self.each), 1)
         return [(number, segment.with_field(self.each, text)) for number, text in sent if text]
 

@@ -48,7 +48,7 @@ def _applied(row: Row, name: str, reader: Reader) -> str:
         before = Ref(row.source.root, (*row.source.parts[:-1], row.source.parts[-1] - 1))
         return f"encoded({_rest(row, reader)}, {reader.leaf(before)})"
     said = f"run.whole({raw.text})" if name in NUMERIC else leaf_of(raw)
-    return f"applied({called}, {said})"
+    return f"(said := {said}) and {called}(said)"
 
 
 def _rest(row: Row, reader: Reader) -> str:
