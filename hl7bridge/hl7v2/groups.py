@@ -44,8 +44,8 @@ class Group:
         self.parent = parent
         self.repeats = repeats  # the structure allows several of it
         self.members: list[Leaf | Group] = []
-        self._seen: dict[str, Segment | None] = {}  # what `find` found
-        self._inwards: dict[str, Segment | None] = {}  # what it found for the groups in here
+        self._seen: dict[str, Segment] | None = None  # what `find` finds, by id
+        self._inwards: dict[str, Segment] | None = None  # what it finds of this for the groups in here
 
     def walk(self) -> Iterator[tuple[str, Segment, Group]]:
         """Path, segment and group of all segments in here and below, in the order of the message."""
@@ -58,38 +58,31 @@ class Group:
         What stands in another occurrence of a repeating group is never found: it belongs to another order. To be asked
         when the message is arranged: what was found is kept.
         """
-        if segment_id in self._seen:
-            return self._seen[segment_id]
-        found = self.within(segment_id)
-        if found is None and self.parent is not None:
-            found = self.parent._shown(segment_id)
-        self._seen[segment_id] = found
-        return found
+        if self._seen is None:
+            around = self.parent._shown() if self.parent is not None else {}
+            self._seen = {**around, **self._firsts(True)}
+        return self._seen.get(segment_id)
 
-    def _shown(self, segment_id: str) -> Segment | None:
-        """What a group in here finds that has none itself: outside of repeating groups, here or around it."""
-        if segment_id in self._inwards:
-            return self._inwards[segment_id]
-        found = self.within(segment_id, into_repeating=False)
-        if found is None and self.parent is not None:
-            found = self.parent._shown(segment_id)
-        self._inwards[segment_id] = found
-        return found
+    def _shown(self) -> dict[str, Segment]:
+        """What groups in here find that have none themselves: outside of repeating groups, here or around it."""
+        if self._inwards is None:
+            around = self.parent._shown() if self.parent is not None else {}
+            self._inwards = {**around, **self._firsts(False)}
+        return self._inwards
 
-    def within(self, segment_id: str, into_repeating: bool = True) -> Segment | None:
-        """The first such segment in this group, its own before those of the groups in it."""
+    def _firsts(self, into_repeating: bool) -> dict[str, Segment]:
+        """The first segment of each id in this group, its own before those of the groups in it."""
+        found: dict[str, Segment] = {}
         groups: list[Group] = []
         for member in self.members:
             if isinstance(member, Group):
                 groups.append(member)
-            elif member.segment.id == segment_id:
-                return member.segment
+            else:
+                found.setdefault(member.segment.id, member.segment)
         for group in groups:
             if into_repeating or not group.repeats:
-                found = group.within(segment_id, into_repeating)
-                if found is not None:
-                    return found
-        return None
+                found = {**group._firsts(into_repeating), **found}
+        return found
 
     def dissolve(self) -> None:
         """Nobody needs the groups any more. What they hold goes at once: members know their groups, so it would stay

@@ -24,6 +24,8 @@ OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+Wanted = tuple[Ref | None, frozenset[str]]
+_NOTHING: Wanted = (None, frozenset())
 
 
 class Raw(NamedTuple):
@@ -162,3 +164,16 @@ def _absence(condition: Condition, source: Ref) -> bool:
     if isinstance(condition, All | AnyOf):
         return any(_absence(part, source) for part in condition.parts)
     return False
+
+
+def wanted(condition: Condition) -> Wanted:
+    """A field, the first the condition names, and the values of which it needs one; None where it needs none."""
+    if isinstance(condition, Compare) and not condition.negated and condition.other is None:
+        return condition.ref, frozenset(condition.values)
+    if isinstance(condition, All):
+        return next((found for found in map(wanted, condition.parts) if found[0] is not None), _NOTHING)
+    if isinstance(condition, AnyOf):
+        parts = [wanted(part) for part in condition.parts]
+        if len({ref for ref, _ in parts}) == 1:
+            return parts[0][0], frozenset().union(*(values for _, values in parts))
+    return _NOTHING

@@ -140,15 +140,17 @@ def honest(run: Run, table: str, source: str, type: str, body: Body) -> None:
     A code of a v2 table is spelled as the table spells it. `type`: one of CODED. `table`, `source`: the row that the
     count names; a row with a code table has counted already what that does not know, and says no table here.
     """
-    refuses, spelling = terms().refuses, terms().spelling
+    known = terms()
     for coding in body.get("coding", ()) if type == "CodeableConcept" else (body,):
         system, code = coding.get("system"), coding.get("code")
-        if system is not None and code is not None and refuses(system, code):
+        if system is None or code is None:
+            continue
+        if known.refuses(system, code):
             coding["system"] = _local_name(system)
             if table:
                 run.count("code-unmapped", table, source)
-        elif system is not None and code is not None and not code.isupper() and system.startswith(V2_SYSTEM):
-            coding["code"] = spelling(system, code)
+        elif not code.isupper() and system.startswith(V2_SYSTEM):
+            coding["code"] = known.spelling(system, code)
 
 
 def _local_name(system: str) -> str:

@@ -31,7 +31,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             rf"run\.valued\({_FIRST}\)",
             r"(count > \1 and fields[\1] != '' and (fields[\1][0] not in odd or run.has(fields, \1)))",
         ),
-        (_FIRST, r"(run.first(fields, \1) if count > \1 and fields[\1] else '')"),
+        (_FIRST, r"((run.first(fields, \1) if run.repetition in fields[\1] else fields[\1]) if count > \1 else '')"),
         (_NAMED.format("(leaf[012])"), r"(\2 if \2.isalnum() else run.\1(\2))"),
         (_NAMED.format("valued"), rf"(\1 and {VALUED.format(chr(92) + '1')})"),
         (r"if \((\w+ and \(\w+\[0\] not in odd or run\.valued\(\w+\)\))\):$", r"if \1:"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hl7bridge.mapping.access import asks_for_absence
+from hl7bridge.mapping.access import Wanted, asks_for_absence, wanted
 from hl7bridge.mapping.codes import Codes
 from hl7bridge.mapping.erase import governed, only_fills
 from hl7bridge.mapping.placing import Slots
@@ -27,6 +27,7 @@ class RowPlan:
         self.own = row.source.parts[0] if row.source.parts else 0
         self.source = str(row.source)
         self.gives = row.to is not None and row.to.text == "$value"  # the text is handed up
+        self.wanted: Wanted = wanted(row.when) if row.when is not None else (None, frozenset())
         self.writes = not (row.remove or self.gives)
         self.constant = compiler.setting(row.value) if row.value is not None else ""
         self.codes = Codes(compiler.tables.codes[row.codes], table.name, self.source) if row.codes is not None else None

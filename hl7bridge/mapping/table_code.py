@@ -30,6 +30,7 @@ _NAMES = "run segment group resource body fields count raw text rep odd said has
 _SEGMENT_NAMES = frozenset(_NAMES.split())
 _DATATYPE_NAMES = _SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
 _ABREAST = 4  # variables begun in one line
+_TOGETHER = 4  # so many rows that want values of one field get a test of their own
 _UNSPLIT = ("MSH", "FHS", "BHS")  # their fields 1 and 2 are the separators themselves
 
 
@@ -71,15 +72,36 @@ class _TableCode:
         at = 0
         while at < len(plans):
             here = at
-            while at < len(plans) and plans[at].needs_value and valued and not self.compiler.traced:
+            while at < len(plans) and (not valued or plans[at].needs_value) and not self.compiler.traced:
                 at += 1
             if at > here + 1:
-                with self.code.block(f"if {valued}:"):
-                    for plan in plans[here:at]:
-                        self._row(plan, reader, rep, "")
+                with self.code.when(valued):
+                    self._neighbours(plans[here:at], reader, rep)
                 continue
             at = max(at, here + 1)
             self._row(plans[here], reader, rep, valued if plans[here].needs_value else "")
+
+    def _neighbours(self, plans: Sequence[RowPlan], reader: Reader, rep: str) -> None:
+        """Rows in order; those that want values of the same field stand together behind a test for any of these."""
+        at = 0
+        while at < len(plans):
+            here, ref = at, plans[at].wanted[0]
+            while at < len(plans) and ref is not None and plans[at].wanted[0] == ref:
+                at += 1
+            at = max(at, here + 1)
+            self._wanting(plans[here:at], ref, reader, rep)
+
+    def _wanting(self, plans: Sequence[RowPlan], ref: Ref | None, reader: Reader, rep: str) -> None:
+        if ref is None or len(plans) < _TOGETHER:
+            for plan in plans:
+                self._row(plan, reader, rep, "")
+            return
+        reader.certain = True
+        values = sorted({value for plan in plans for value in plan.wanted[1]})
+        with self.code.block(f"if {reader.leaf(ref)} in {{{', '.join(map(repr, values))}}}:"):
+            half = len(plans) // 2
+            self._wanting(plans[:half], ref, reader, rep)
+            self._wanting(plans[half:], ref, reader, rep)
 
     def _row(self, plan: RowPlan, reader: Reader, rep: str, valued: str) -> None:
         self.code.comment(f"{plan.row.place} {plan.source}: {row_text(plan.row)}")
