@@ -18,23 +18,29 @@ _HEADS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 VALUED = "({0}[0] not in odd or run.valued({0}))"  # of a text that is not empty
 _FIRST = r"run\.first\(fields, (\d+)\)"
 _NAMED = r"(?<!odd or )run\.{}\(([A-Za-z_]\w*)\)"
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), written)
-    for pattern, written in (
-        (r"run\.valued\(segment\.id\)", "True"),
-        (r"run\.valued\((run\.id_of\(group, '\w+'\))\)", r"\1"),
+_REWRITES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
+    (call, re.compile(pattern), written)
+    for call, pattern, written in (
+        ("run.valued(seg", r"run\.valued\(segment\.id\)", "True"),
+        ("run.valued(run.id", r"run\.valued\((run\.id_of\(group, '\w+'\))\)", r"\1"),
         (
+            "run.leaf0(run.first(",
             rf"run\.leaf0\({_FIRST}\)",
             r"(count > \1 and fields[\1] and (fields[\1] if fields[\1].isalnum() else run.leaf_of(fields, \1)) or '')",
         ),
         (
+            "run.valued(run.first(",
             rf"run\.valued\({_FIRST}\)",
             r"(count > \1 and fields[\1] != '' and (fields[\1][0] not in odd or run.has(fields, \1)))",
         ),
-        (_FIRST, r"((run.first(fields, \1) if run.repetition in fields[\1] else fields[\1]) if count > \1 else '')"),
-        (_NAMED.format("(leaf[012])"), r"(\2 if \2.isalnum() else run.\1(\2))"),
-        (_NAMED.format("valued"), rf"(\1 and {VALUED.format(chr(92) + '1')})"),
-        (r"if \((\w+ and \(\w+\[0\] not in odd or run\.valued\(\w+\)\))\):$", r"if \1:"),
+        (
+            "run.first(",
+            _FIRST,
+            r"((run.first(fields, \1) if run.repetition in fields[\1] else fields[\1]) if count > \1 else '')",
+        ),
+        ("run.leaf", _NAMED.format("(leaf[012])"), r"(\2 if \2.isalnum() else run.\1(\2))"),
+        ("run.valued(", _NAMED.format("valued"), rf"(\1 and {VALUED.format(chr(92) + '1')})"),
+        ("run.valued(", r"if \((\w+ and \(\w+\[0\] not in odd or run\.valued\(\w+\)\))\):$", r"if \1:"),
     )
 )
 _UNCHANGED = frozenset(("string", "markdown", "code"))  # types that a text of letters and digits is as it is
@@ -43,8 +49,9 @@ _UNCHANGED = frozenset(("string", "markdown", "code"))  # types that a text of l
 def in_place(line: str) -> str:
     """A line of generated code, its calls of the Run preceded by what makes most of them unnecessary."""
     if "run." in line and not line.lstrip().startswith("#"):
-        for pattern, written in _REWRITES:
-            line = pattern.sub(written, line)
+        for call, pattern, written in _REWRITES:
+            if call in line:
+                line = pattern.sub(written, line)
     return line
 
 
