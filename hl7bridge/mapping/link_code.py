@@ -54,7 +54,8 @@ class LinksCode:
         """`to`: the resource that is meant."""
         if link.to is None:
             planned = self._code.constant("agreeing", link)
-            with self._code.block(f"for to in matches.meant(run, {planned}, part, group, {owner}):"):
+            found = f"matches.meant(run, {planned}, part, group, {owner}) if matches.made[{link.number}] else ()"
+            with self._code.block(f"for to in {found}:"):
                 self._write(link, owner, placer)
             return
         self._code.add(f"to = resources.get({link.to.key})")

@@ -88,8 +88,6 @@ class Matches:
     def meant(self, run: Run, link: PlannedLink, segment: Segment, group: Group, owner: Resource) -> Sequence[Resource]:
         """Whom a link means: the others that agree. An element that occurs once takes one only alone, and what a row
         wrote stays."""
-        if not self.made[link.number]:
-            return ()
         found = [to for to in self._agreeing(run, link, segment, group) if to is not owner]
         return found if link.many or (len(found) == 1 and link.element not in owner.body) else ()
 

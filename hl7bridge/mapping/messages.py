@@ -130,8 +130,11 @@ class MessagePlan:
                 continue
             applied = planned.applied(run, segment, group)
             for use in applied if traced is None else planned.uses:
+                if traced is None and not use.each:
+                    made.apply(use, segment, segment, group, 0, further)
+                    continue
                 for rep, part in use.parts(segment) if use.each else ((0, segment),):
-                    holds = use.holds(run, part, group) if use.each else traced is None or use in applied
+                    holds = use.holds(run, part, group) if use.each else use in applied
                     if traced is not None:
                         traced.uses.append((part, use, holds))
                     if holds:
