@@ -20,21 +20,14 @@ def ack_before_commit() -> None:
     from hl7bridge.journal.protocol import Appended
     from hl7bridge.journal.sqlite import SqliteJournal
 
-    right = SqliteJournal.append
-    running: set[asyncio.Task[Any]] = set()
+    right = SqliteJournal.store
 
-    async def append(self: Any, message: Any) -> Any:
-        async def later() -> None:
-            await asyncio.sleep(0.2)
-            await right(self, message)
+    def store(self: Any, message: Any, then: Any) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(then, Appended("", message.ack, False, False))
+        loop.call_later(0.2, right, self, message, lambda outcome: None)
 
-        task = asyncio.create_task(later())
-        running.add(task)
-        task.add_done_callback(running.discard)
-        await asyncio.sleep(0)
-        return Appended("", message.ack, False, False)
-
-    SqliteJournal.append = append  # type: ignore[method-assign]
+    SqliteJournal.store = store  # type: ignore[method-assign]
 
 
 def delivered_before_sent() -> None:

@@ -25,26 +25,34 @@ ENDS_WITHIN = 60.0
 class ChaosDaemon:
     """The daemon over `folder` (configuration, log) and `state` (journal, dead letters: the file system that fills).
 
-    `ports`: of its listener, of its health; `peers`: the endpoint's address, and the port that takes application ACKs.
+    `ports`: of its two listeners (the second one has application ACKs), of its health; `peers`: the endpoint's address, and the port that takes application ACKs.
     """
 
     def __init__(
-        self, folder: Path, state: Path, ports: tuple[int, int], peers: tuple[str, int], seed: str, broken: str = ""
+        self,
+        folder: Path,
+        state: Path,
+        ports: tuple[int, int, int],
+        peers: tuple[str, int],
+        seed: str,
+        broken: str = "",
     ) -> None:
         self._choose = random.Random(f"{seed} workers")
-        self.port, self.http_port = ports
+        port, enhanced_port, self.http_port = ports
         self.state = state
         self.broken = broken
         self.config = folder / "hl7bridge.yaml"
         self.log = folder / "daemon.log"
         settings: dict[str, Any] = {
             "listeners": [
+                {"name": "plain", "host": "127.0.0.1", "port": port, "timezone": "Europe/Vienna"},
                 {
+                    "name": "enhanced",
                     "host": "127.0.0.1",
-                    "port": self.port,
+                    "port": enhanced_port,
                     "timezone": "Europe/Vienna",
                     "application_acks": {"host": "127.0.0.1", "port": peers[1], "timeout": 2},
-                }
+                },
             ],
             "journal": {"path": str(state / "journal"), "min_free_bytes": 0},
             "dead_letters": {"path": str(state / "dlq")},

@@ -59,7 +59,7 @@ class Setting:
     seed: str
     seconds: float
     folder: Path
-    ports: tuple[int, int]
+    ports: tuple[int, int, int]
     feed: Path | None = None
     broken: str = ""
     say: Callable[[str], None] = print
@@ -168,14 +168,15 @@ class Run:
         return Result(judge(evidence), self._figures(evidence), self.events)
 
     def _senders(self) -> list[Sender]:
-        seed, port = self.setting.seed, self.setting.ports[0]
-        feeds: list[tuple[str, Iterator[Message]]] = [
-            (f"S{n}", synthetic(f"S{n}", seed, enhanced=n % 3 == 0)) for n in range(SENDERS)
+        seed, (plain, enhanced, _) = self.setting.seed, self.setting.ports
+        feeds = [
+            (f"S{n}", enhanced if n % 3 == 0 else plain, synthetic(f"S{n}", seed, enhanced=n % 3 == 0))
+            for n in range(SENDERS)
         ]
         if self.setting.feed is not None:
             shares = real(self.setting.feed, 2, REAL_MESSAGES)
-            feeds += [(f"R{n}", iter(share)) for n, share in enumerate(shares)]
-        return [Sender(name, port, feed, seed, self._pause) for name, feed in feeds]
+            feeds += [(f"R{n}", plain, iter(share)) for n, share in enumerate(shares)]
+        return [Sender(name, port, feed, seed, self._pause) for name, port, feed in feeds]
 
     def _positive(self) -> int:
         return sum(len(sender.positive) for sender in self.senders)

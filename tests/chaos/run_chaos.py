@@ -33,7 +33,7 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
-    result = run(Setting(seed, wanted.minutes * 60, folder, two_free_ports(), wanted.feed, wanted.broken, say))
+    result = run(Setting(seed, wanted.minutes * 60, folder, free_ports(), wanted.feed, wanted.broken, say))
     print(result.table())
     for breach in result.breaches[:MOST_TOLD]:
         print(f"BREACH {breach}")
@@ -43,11 +43,11 @@ def main() -> int:
     return 1 if result.breaches else 0
 
 
-def two_free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        for probe in (first, second):
+def free_ports() -> tuple[int, int, int]:
+    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+        for probe in (first, second, third):
             probe.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+        return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
 
 
 if __name__ == "__main__":

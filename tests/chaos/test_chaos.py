@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from chaos_driver import Setting, fresh_seed, run
-from run_chaos import two_free_ports
+from run_chaos import free_ports
 
 SECONDS = 60.0
 HERE = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ def test_whatever_happens_nothing_is_lost_nothing_takes_effect_twice_and_every_p
     feed = os.environ.get("HL7BRIDGE_CORPUS")
     sample = Path(feed or HERE.parents[2] / "shared" / "corpus") / "simhospital_sample.hl7"
     say(f"seed {seed}, {SECONDS:g} seconds")
-    result = run(Setting(seed, SECONDS, tmp_path, two_free_ports(), sample if sample.exists() else None, say=say))
+    result = run(Setting(seed, SECONDS, tmp_path, free_ports(), sample if sample.exists() else None, say=say))
     say("\n" + result.table() + "\n")
     assert not result.breaches, "\n".join(result.breaches[:20])
     assert result.events["kill"] and result.figures["delivered"], "there was chaos, and something came through it"
