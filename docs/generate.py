@@ -215,7 +215,8 @@ def feed_coverage(text: str, feed: Path) -> str:
     parts = [part.splitlines() for part in result.stdout.rstrip("\n").split("\n\n")]
     lines = "\n\n".join("\n".join(_first(part)) for part in parts)
     command = f"$ hl7bridge {' '.join(words)}".replace(str(feed), feed.name)
-    shown = f"```console\n{command}\n{lines}\n{result.stderr.strip()}\n```"
+    block = f"```console\n{command}\n{lines}\n{result.stderr.strip()}\n```"
+    shown = "\n".join(line.rstrip() for line in block.splitlines())
     return re.sub(r"```console\n\$ hl7bridge coverage .*?\n```", lambda _: shown, text, flags=re.DOTALL)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hl7bridge.fhir.conversion import OWN
+from hl7bridge.fhir.difference import OWN
 from hl7bridge.fhir.identity import DERIVED_SYSTEM
 from hl7bridge.hl7v2.message import NULL, Message, Segment
 from hl7bridge.mapping.schema import MessageTable, OptionTest, Row, Table, TableSet

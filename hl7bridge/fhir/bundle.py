@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from hl7bridge.fhir.conversion import Changes, Conversion
+from hl7bridge.fhir.conversion import Conversion
+from hl7bridge.fhir.difference import Changes
 from hl7bridge.fhir.identity import DERIVED_SYSTEM, Identifier, Identities, alive, refuse_conflict
 from hl7bridge.fhir.kinds import Kind, Kinds
 from hl7bridge.fhir.model import Model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hl7bridge.fhir.conversion import EXTENSION, Conversion, Move, Names, converts
+from hl7bridge.fhir.conversion import Conversion
+from hl7bridge.fhir.conversion_values import converts
+from hl7bridge.fhir.difference import EXTENSION, Move, Names
 from hl7bridge.fhir.model import Element, Model
 from hl7bridge.mapping.schema import Place, R5Table, Step, TableSet
 from hl7bridge.mapping.source import Mistakes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hl7bridge.fhir.conversion import EXTENSION, Difference, Move, Names
+from hl7bridge.fhir.difference import EXTENSION, Difference, Move, Names
 from hl7bridge.mapping.paths import EXTENSION_BASE
 from hl7bridge.mapping.read import Reader
 from hl7bridge.mapping.schema import Place, R5Table

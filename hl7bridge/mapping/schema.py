@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from hl7bridge.fhir.conversion import Difference
+from hl7bridge.fhir.difference import Difference
 
 Otherwise = str  # "keep" | "drop" | "error" | a code
 Fallback = Literal["", "yes", "new"]

@@ -64,6 +64,22 @@ def test_the_readme_shows_the_conformance_that_the_command_prints(generator: Mod
     assert "undecided" in text and generator.conformance(text) == text, "run `make docs`"
 
 
+def test_the_workbench_shows_what_a_large_feed_holds_and_that_the_gate_fails() -> None:
+    """Only its form: the command runs for minutes, and its feed is not part of the project."""
+    text = (ROOT / "docs" / "workbench.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```console\n\$ hl7bridge coverage (.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    groups, unread, codes, rows = shown.split("\n\n")
+    command, head, *_, whole = groups.splitlines()
+    assert head.split() == ["SENDER", "TYPE", "MESSAGES", "REFUSED", "FIELDS", "NOT", "READ", "READ", "CODES"]
+    name, messages, *_ = whole.split()
+    assert (name, messages) == ("all", "20000") and "--fail-below 85" in command
+    for line in unread.splitlines()[2:]:
+        assert line == "..." or line.startswith("and ") or re.search(r"[A-Z]\w\w-\d+.* \d+ +\d+ ", line), line
+    assert codes.startswith("Codes that no table maps") and rows.startswith("Rows that never fired: ")
+    share = re.search(r"failed: ([\d.]+) % of the populated fields are read, not 85 %$", rows.strip())
+    assert share and f" {float(share[1]):.1f} %" in whole
+
+
 def test_the_workbench_shows_a_change_path_by_path_with_the_row_that_makes_it() -> None:
     """Only its form: the command runs for a minute, and its versions and times differ each time."""
     text = (ROOT / "docs" / "workbench.md").read_text("utf-8")

@@ -13,7 +13,8 @@ import pytest
 
 from hl7bridge.errors import MessageError
 from hl7bridge.fhir.bundle import to_bytes
-from hl7bridge.fhir.conversion import CROSS_VERSION, Changes, Conversion, Difference
+from hl7bridge.fhir.conversion import Conversion
+from hl7bridge.fhir.difference import CROSS_VERSION, Changes, Difference
 from hl7bridge.fhir.model import model, model_r5
 from hl7bridge.fhir.resource import Erasure
 from hl7bridge.fhir.strict import problems
