@@ -85,6 +85,7 @@ class Writer:
         self._waiting: deque[_Item] = deque()  # of the thread: out of the queue, not yet in a transaction
         self._ended = False  # of the thread: nothing more will come
         self._connection: sqlite3.Connection | None = settings.connect()
+        self._path = str(settings.file)
         self._inode = settings.file.stat().st_ino
         self._mint = Mint()
         self._suspect = False  # the disk failed since the file was last known to be whole
@@ -218,9 +219,9 @@ class Writer:
 
     def _free_bytes(self) -> int:
         """Also proves that the file is still at its path: SQLite would write on into a deleted one without a word."""
-        if self._settings.file.stat().st_ino != self._inode:
+        if os.stat(self._path).st_ino != self._inode:  # noqa: PTH116 - once a commit: a Path costs three times the call
             raise JournalError("the journal's file was replaced under the running process: restart hl7bridge")
-        disk = os.statvfs(self._settings.file)
+        disk = os.statvfs(self._path)
         return disk.f_bavail * disk.f_frsize
 
     def _reopened(self) -> sqlite3.Connection:

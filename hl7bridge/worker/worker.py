@@ -148,7 +148,9 @@ class Worker:
     def came(self, seq: int, size: int, make: Callable[[], Entry] | None) -> None:
         """A message was appended. As Backlog.came; call it in the event loop, in the order of the journal."""
         self._backlog.came(seq, size, make)
-        self._stir.set()
+        # while nothing may start, what ends that (an answer, a pause, a probe) stirs, not each message that comes
+        if self._lanes.running < self._concurrency and self.circuit.ready(self._clock.monotonic()):
+            self._stir.set()
 
     def parked(self, id: str) -> None:
         """A message was appended as DEAD: its directory is to be written now rather than at the next look."""

@@ -65,6 +65,20 @@ async def test_a_message_appended_while_the_worker_rests_is_delivered_when_it_is
         await bench.settled(id)
 
 
+async def test_what_commits_hand_over_is_delivered_though_every_place_is_taken_and_nothing_else_stirs(
+    bench: Bench,
+) -> None:
+    async with bench:
+        await bench.until(lambda: bench.journal.claims > 0)
+        ids = [bench.journal.add(f"patient{number % 20}") for number in range(60)]
+        for id in ids:
+            entry = bench.journal.entries[id]
+            bench.worker.came(entry.seq, len(entry.raw), lambda entry=entry: entry)  # type: ignore[misc]
+            await asyncio.sleep(0)
+        await bench.settled(*ids)
+    assert sorted(bench.endpoint.delivered) == sorted(ids)
+
+
 async def test_500s_and_then_200_is_delivered_once_and_the_lane_waits_for_it(bench: Bench) -> None:
     first, second, other = bench.journal.add("a"), bench.journal.add("a"), bench.journal.add("b")
     bench.endpoint.script = {first: [BROKEN, BROKEN, BROKEN]}
