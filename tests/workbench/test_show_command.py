@@ -104,7 +104,18 @@ def test_a_name_that_is_none_says_what_was_meant(tables: TableSet) -> None:
 
 def test_what_no_row_touches_ends_with_1() -> None:
     result = run("Patient.photo")
-    assert result.exit_code == 1 and "No row touches Patient.photo." in result.stderr
+    assert result.exit_code == 1 and "No row touches Patient.photo\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ("PID-99", "No row touches PID-99: PID has no field 99, its last is PID-40"),
+        ("Patient.nme", "No row touches Patient.nme: Patient has no element 'nme'; did you mean 'name'?"),
+    ],
+)
+def test_what_no_row_can_touch_says_why(asked: str, why: str) -> None:
+    assert why in run(asked).stderr
 
 
 def test_an_element_shows_where_it_stands_in_r5(tables: TableSet) -> None:
