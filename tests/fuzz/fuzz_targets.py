@@ -5,6 +5,7 @@ Plain functions, so that a crash is replayed by pytest without the fuzzer (test_
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hl7bridge.mllp.framing import Event, Frame, Framer, Junk
 from hl7bridge.mllp.framing import frame as framed
 from hl7bridge.translation import translate
 
+CORPUS = Path(__file__).resolve().parent / "corpus"  # TARGET.b64: an input a line, grown from our samples by the fuzzer
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 LIMIT = 4096  # of a message in the target `framing`: small, so that the fuzzer reaches it
 CHARSETS = (None, "cp1252", "UNICODE UTF-8")
@@ -119,7 +121,12 @@ TARGETS: dict[str, Callable[[bytes], None]] = {"framing": framing, "parser": par
 
 
 def seeds(target: str) -> list[bytes]:
-    """What a run begins with: our samples, in blocks for the framing."""
+    """What a run begins with: our samples, in blocks for the framing, and what earlier runs found interesting."""
+    found = [base64.b64decode(line) for line in (CORPUS / f"{target}.b64").read_text("ascii").split()]
+    return [*_samples(target), *found]
+
+
+def _samples(target: str) -> list[bytes]:
     messages = [piece.raw for file in sorted(SAMPLES.glob("*.hl7")) for piece in split(file.read_bytes())]
     if target == "framing":
         small = [message[:300] for message in messages]
