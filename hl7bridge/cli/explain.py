@@ -21,6 +21,7 @@ from hl7bridge.cli.translate import CHARSET, SET, TABLES, ZONE, settings_of, zon
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError
 from hl7bridge.hl7v2.message import Message, parse
 from hl7bridge.lineage import BRIDGE, Fate, Line, element_document, fate_document
+from hl7bridge.mapping.absent import there_is_none
 from hl7bridge.mapping.mappings import load_mappings
 from hl7bridge.translation import Story, explain
 
@@ -84,6 +85,9 @@ def command(
         click.echo(json.dumps(view.document(elements, fields), indent=1, ensure_ascii=False))
     else:
         view.show(elements, fields)
+        if not elements and not fields:
+            why = " and ".join(filter(None, map(there_is_none, filter(None, (field and field.upper(), path)))))
+            click.echo(f"Nothing in this message matches{': ' if why else '.'}{why}", err=True)
     if story.error is not None:
         click.echo(f"hl7bridge: {file}: message {number}: {story.error}", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -178,7 +182,6 @@ class View:
             head = ("FIELD", "WENT TO", "ROW", *(["VALUE"] if self.values else []))
             click.echo(table([head, *(row for fate in fields for row in self._fate(fate))]))
         if not elements and not fields:
-            click.echo("Nothing in this message matches.", err=True)
             return
         went = sum(bool(fate.to) for fate in fields)
         counted = f"{len(elements)} element{'s' * (len(elements) != 1)}"

@@ -36,6 +36,7 @@ def show(what: str, folders: tuple[Path, ...], alone: bool, wide: bool, as_json:
 
     Exit codes: 0 found, 1 no row touches it, 2 wrong usage, 3 the tables do not load.
     """
+    from hl7bridge.mapping.absent import there_is_none
     from hl7bridge.mapping.load import load_tables
     from hl7bridge.mapping.show import Unknown
     from hl7bridge.mapping.show import show as find
@@ -73,29 +74,9 @@ def show(what: str, folders: tuple[Path, ...], alone: bool, wide: bool, as_json:
         ]
         click.echo(table([("SOURCE", "TARGET", "HOW", "", "PLACE"), *rows]))
     if not found:
-        click.echo(f"No row touches {what}{_there_is_none(what)}", err=True)
+        why = there_is_none(what)
+        click.echo(f"No row touches {what}{': ' if why else ''}{why}", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
-
-
-def _there_is_none(what: str) -> str:
-    """Why no row can: the standard's segment has no such field, or FHIR's type no such element."""
-    from hl7bridge.fhir.model import model
-    from hl7bridge.hl7v2.definitions import load_definitions
-    from hl7bridge.mapping.walk import did_you_mean
-
-    segment, _, field = what.partition("-")
-    standard = load_definitions()
-    number = field.partition(".")[0]
-    known = standard.fields(segment) if standard.has_segment(segment) else ()
-    if known and number.isdigit() and int(number) > known[-1].number:
-        return f": {segment} has no field {number}, its last is {segment}-{known[-1].number}"
-    at, *names = what.split(".")
-    for name in names:
-        elements = model().elements(at) if at in model().types else {}
-        if elements and name not in elements and not model().choices(at, name):
-            return f": {at} has no element {name!r}{did_you_mean(name, elements)}"
-        at = elements[name].type if name in elements else ""
-    return ""
 
 
 def _cut(text: str) -> str:

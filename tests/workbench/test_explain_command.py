@@ -92,3 +92,21 @@ def test_standard_input_and_the_second_message() -> None:
 
 def test_a_field_that_is_none_is_a_wrong_usage() -> None:
     assert run(ADMIT, "--field", "name").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--field", "pid-99"), "Nothing in this message matches: PID has no field 99, its last is PID-40\n"),
+        (("--path", "Patient.nme"), "matches: Patient has no element 'nme'; did you mean 'name'?\n"),
+        (("--field", "PID-31"), "Nothing in this message matches.\n"),  # there is one, but not in this message
+        (("--field", "ZPI-3"), "Nothing in this message matches.\n"),
+        (("--path", "Patient.name[7]._given"), "Nothing in this message matches.\n"),
+        (("--path", "Observation@7.value"), "Nothing in this message matches.\n"),
+    ],
+)
+def test_what_the_standards_do_not_have_is_told_from_what_the_message_has_not(
+    asked: tuple[str, str], said: str
+) -> None:
+    result = run(ADMIT, *asked)
+    assert result.exit_code == 0 and result.stderr.endswith(said)
