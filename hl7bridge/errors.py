@@ -6,6 +6,7 @@ files and keys; whoever may see patient data reads it from the journal or the de
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,12 @@ class Hl7BridgeError(Exception):
 class MessageError(Hl7BridgeError):
     """A message cannot be taken or translated. Carries its reason and where in the message, never what stood there.
 
-    `location` is an ERL (HL7 v2 chapter 2): segment^occurrence^field^repetition^component, or None.
+    `location` is an ERL (HL7 v2 chapter 2): segment^occurrence^field^repetition^component, or None. Where a translation
+    ended: `mapping_version` of the tables it had, and its `lineage_document` where that is to be stored.
     """
+
+    mapping_version: str = ""
+    lineage_document: bytes = b""
 
     def __init__(self, reason: Reason, detail: str = "", location: str | None = None) -> None:
         super().__init__(f"{reason.code}: {detail or reason.sentence}")
@@ -98,3 +103,10 @@ class JournalRefusal(Hl7BridgeError):
 
 class EndpointError(Hl7BridgeError):
     """The FHIR endpoint did not take a bundle; delivery.outcome decides what follows."""
+
+
+def where(error: BaseException) -> str:
+    """An exception's class and place, `KeyError at uses.py:12`. Never its text: it may quote the message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

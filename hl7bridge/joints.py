@@ -10,12 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from hl7bridge import reasons
 from hl7bridge.errors import MessageError, PeerError
 from hl7bridge.hl7v2.ack import Stamp
-from hl7bridge.hl7v2.header import read_header
 from hl7bridge.journal import terms
 from hl7bridge.journal.acknowledgements import Acknowledgements, Built
 from hl7bridge.journal.protocol import Appended, Entry, Owed, Received, State, Then
@@ -23,7 +22,8 @@ from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.observe.metrics import OTHER, Metrics
 from hl7bridge.reasons import Reason
 from hl7bridge.service.tablesets import InService
-from hl7bridge.translation import lineage_document, translate
+from hl7bridge.translators.answer import answer, error_of
+from hl7bridge.translators.wire import Done, Work
 from hl7bridge.worker import Translation as Delivered
 from hl7bridge.worker import Translator, Worker
 from hl7bridge.worker.seams import TRANSLATORS
@@ -103,16 +103,6 @@ class Translating(Translator):
         return None
 
 
-class _WithLineage(NamedTuple):
-    """A translation whose lineage is to be stored."""
-
-    bundle: bytes
-    entries: int
-    mapping_version: str
-    issues: Mapping[Any, int]
-    lineage_document: bytes
-
-
 class InThreads:
     """A Make in threads of the daemon itself, for `translate.workers: 0`.
 
@@ -130,20 +120,10 @@ class InThreads:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _translate(self, raw: bytes, listener: str, peer: str) -> Made:
-        tables = self._service.tables
-        setting = tables.setting(listener, read_header(raw), peer)
-        how = (setting.mappings, setting.zone, setting.charset_fallback)
-        try:
-            zone, fallback = setting.zone, setting.charset_fallback
-            made = translate(raw, setting.mappings, zone=zone, charset_fallback=fallback, tokens=setting.tokens)
-        except Exception as error:
-            error.mapping_version = setting.mappings.version  # type: ignore[attr-defined]
-            if tables.stores_lineage and isinstance(error, MessageError):
-                error.lineage_document = lineage_document(raw, *how)  # type: ignore[attr-defined]
-            raise
-        if not tables.stores_lineage:
-            return made
-        return _WithLineage(made.bundle, made.entries, made.mapping_version, made.issues, lineage_document(raw, *how))
+        said = answer(Work(raw, listener, peer), self._service.tables)
+        if isinstance(said, Done):
+            return said
+        raise error_of(said)
 
 
 async def undelivered(worker: Worker, id: str, within: float) -> Reason | None:

@@ -25,10 +25,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from hl7bridge import reasons
-from hl7bridge.errors import MessageError, PeerError, TranslationError
 from hl7bridge.service.tablesets import TableSets
-from hl7bridge.translators.wire import LENGTH, Done, Load, Refused, Work, framed
+from hl7bridge.translators.answer import error_of
+from hl7bridge.translators.wire import LENGTH, Done, Failed, Load, Work, framed
 
 MOST = 8  # processes that `auto` starts; the event loop could not feed more
 LOADING = 120.0  # seconds a process may take to load tables
@@ -60,13 +59,8 @@ class _Job:
         self.answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self.deaths = 0
 
-    def fail(self, detail: str, version: str = "") -> None:
-        self.raise_(TranslationError(reasons.INTERNAL_ERROR, detail), version)
-
-    def raise_(self, error: MessageError, version: str) -> None:
-        error.mapping_version = version  # type: ignore[attr-defined]
-        if not self.answer.done():
-            self.answer.set_exception(error)
+    def fail(self, why: str) -> None:
+        _settle(self, Failed(why, ""))
 
 
 class Pool:
@@ -224,14 +218,8 @@ def _settle(job: _Job, said: Any) -> None:
         return
     if isinstance(said, Done):
         job.answer.set_result(said)
-    elif isinstance(said, Refused):
-        kind = PeerError if said.peer else TranslationError
-        reason = reasons.CATALOGUE.get(said.reason, reasons.INTERNAL_ERROR)
-        error: MessageError = kind(reason, said.detail, said.location)
-        error.lineage_document = said.lineage_document  # type: ignore[attr-defined]
-        job.raise_(error, said.mapping_version)
     else:
-        job.fail(said.where, said.mapping_version)
+        job.answer.set_exception(error_of(said))
 
 
 async def _ask(process: Process, question: bytes) -> Any:

@@ -15,17 +15,14 @@ import pickle
 import signal
 import sys
 import threading
-import traceback
-from pathlib import PurePath
 from types import TracebackType
 from typing import BinaryIO
 
 from hl7bridge.collecting import resettle, settle
-from hl7bridge.errors import MessageError, PeerError
-from hl7bridge.hl7v2.header import read_header
-from hl7bridge.service.tablesets import Setting, TableSets
-from hl7bridge.translation import lineage_document, translate
-from hl7bridge.translators.wire import LENGTH, Done, Failed, Load, Loaded, Refused, Work, framed
+from hl7bridge.errors import where
+from hl7bridge.service.tablesets import TableSets
+from hl7bridge.translators.answer import answer
+from hl7bridge.translators.wire import LENGTH, Load, Loaded, framed
 
 NICENESS = 5  # an answer to a sender comes first
 
@@ -60,42 +57,8 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
 
-def answer(work: Work, tables: TableSets) -> Done | Refused | Failed:
-    version = ""
-    setting: Setting | None = None
-
-    def lineage() -> bytes:
-        if setting is None or not tables.stores_lineage:
-            return b""
-        return lineage_document(work.raw, setting.mappings, setting.zone, setting.charset_fallback)
-
-    try:
-        setting = tables.setting(work.listener, read_header(work.raw), work.peer)
-        version = setting.mappings.version
-        made = translate(
-            work.raw,
-            setting.mappings,
-            zone=setting.zone,
-            charset_fallback=setting.charset_fallback,
-            tokens=setting.tokens,
-        )
-        issues = {(str(kind), table, source): times for (kind, table, source), times in made.issues.items()}
-        return Done(made.bundle, made.entries, version, issues, lineage())
-    except MessageError as error:
-        peer = isinstance(error, PeerError)
-        return Refused(peer, error.reason.code, error.detail, error.location, version, lineage())
-    except Exception as error:
-        return Failed(_where(error), version)
-
-
-def _where(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"
-
-
 def _tell(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
-    sys.stderr.write(f"hl7bridge: a translating process ends: {_where(error)}\n")
+    sys.stderr.write(f"hl7bridge: a translating process ends: {where(error)}\n")
 
 
 def _end_with_the_daemon(lifeline: int) -> None:

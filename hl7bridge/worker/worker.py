@@ -18,10 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import traceback
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor
-from pathlib import PurePath
 
 from hl7bridge import reasons
 from hl7bridge.config import Config
@@ -40,7 +38,7 @@ from hl7bridge.delivery.outcome import (
     judge,
 )
 from hl7bridge.delivery.retry import Circuit, CircuitState, Permit, Schedule, Tries
-from hl7bridge.errors import JournalError, MessageError
+from hl7bridge.errors import JournalError, MessageError, where
 from hl7bridge.journal.protocol import Entry, Journal
 from hl7bridge.worker.backlog import POLL, Backlog
 from hl7bridge.worker.ends import Ends, lineage_of
@@ -217,7 +215,7 @@ class Worker:
             self._telling.trouble("message", f"{item.id}: {type(error).__name__}")
             self._ends.postpone(item.id)
         except Exception as error:
-            self._telling.trouble("bridge", f"{item.id}: {_where(error)}")
+            self._telling.trouble("bridge", f"{item.id}: {where(error)}")
             self._ends.postpone(item.id)
         finally:
             self.circuit.returned(permit)
@@ -265,7 +263,7 @@ class Worker:
         except BrokenExecutor:
             raise
         except Exception as error:
-            await self._ends.die(entry, tries, Dead(reasons.INTERNAL_ERROR, _where(error)), None, _version_of(error))
+            await self._ends.die(entry, tries, Dead(reasons.INTERNAL_ERROR, where(error)), None, _version_of(error))
             return None
         took = self._clock.monotonic() - started
         self._telling.tell(lambda observer: observer.translated(entry.id, entry.listener, entry.type, took))
@@ -287,10 +285,3 @@ class Worker:
 def _version_of(error: BaseException) -> str:
     """The tables that failed: a `Translate` may say so on what it raises."""
     return str(getattr(error, "mapping_version", ""))
-
-
-def _where(error: BaseException) -> str:
-    """An exception's class and place. Never its text: it may quote the message."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"

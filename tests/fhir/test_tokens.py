@@ -20,7 +20,7 @@ from hl7bridge.fhir.tokens import PREFIX, NoToken, Tokens
 from hl7bridge.mapping.mappings import Mappings
 from hl7bridge.sealing import new_key
 from hl7bridge.service.tablesets import open_tokens
-from hl7bridge.translators.process import answer
+from hl7bridge.translators.answer import answer
 from hl7bridge.translators.wire import Done, Work
 
 KEY = bytes(range(32))

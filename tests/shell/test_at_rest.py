@@ -11,7 +11,7 @@ from hl7bridge.config import Config, Encryption
 from hl7bridge.delivery.disk import wider_than_private
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.service.tablesets import TableSets
-from hl7bridge.translators.process import answer
+from hl7bridge.translators.answer import answer
 from hl7bridge.translators.wire import Done, Refused, Work
 
 SAMPLES = Path(__file__).parents[2] / "samples"
