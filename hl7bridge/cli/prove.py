@@ -21,11 +21,12 @@ from hl7bridge.cli.messages import operator_name, run_with_journal
 from hl7bridge.cli.terminal import moment, plain, table
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_FAILED, Hl7BridgeError, JournalError
-from hl7bridge.journal import files, verify
+from hl7bridge.journal import files
 from hl7bridge.journal.guard import Guard, open_guard
+from hl7bridge.journal.proof import Event, Proof
+from hl7bridge.journal.proof import prove as proof_of
 from hl7bridge.journal.rows import bindable, id_bytes
 from hl7bridge.journal.sqlite import SqliteJournal
-from hl7bridge.journal.verify import Event, Proof
 from hl7bridge.sealing import open_keyring
 
 COPY = click.option("--journal", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -82,7 +83,7 @@ def prove(config: Config, message: str, folder: Path | None, locations: bool, as
     """
     with reading(config, folder) as (connection, guard):
         connection.execute("BEGIN")  # one moment of the journal
-        proofs = [proof for seq in _seqs(connection, message) if (proof := verify.prove(connection, guard, seq))]
+        proofs = [proof for seq in _seqs(connection, message) if (proof := proof_of(connection, guard, seq))]
         connection.execute("ROLLBACK")
     if not proofs:
         raise Hl7BridgeError("no message in the journal has this id or control id")

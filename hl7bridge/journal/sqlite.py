@@ -3,9 +3,8 @@
 One process owns a journal folder (mode "owner": serve). Commands open it as guests beside the owner, or alone: their
 transactions are short, and the owner sees what they did because nothing about messages is cached outside the file.
 The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), receipts.py (its
-seal), guard.py (encryption), writer.py (the
-thread that commits), reader.py (queries), audit.py (the chain). One machine, a local disk: SQLite's WAL does not work
-over NFS.
+seal), seals.py (their chain), guard.py (encryption), writer.py (the thread that commits), reader.py (queries), audit.py
+(a chain of its own). One machine, a local disk: SQLite's WAL does not work over NFS.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal import audit as auditing
-from hl7bridge.journal import files, reader, receipts, rotation, transaction, verify
+from hl7bridge.journal import files, reader, receipts, rotation, seals, transaction
 from hl7bridge.journal.guard import Guard, open_guard
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step, Then
 from hl7bridge.journal.removal import Removal
@@ -260,7 +259,7 @@ class SqliteJournal:
 
     async def head(self) -> tuple[int, str]:
         """Number and hash of the newest seal of the receipts."""
-        return await self._readers.run(verify.head)
+        return await self._readers.run(seals.head)
 
     async def close(self) -> None:
         """Commit what is queued, close, free the lock. Harmless the second time."""

@@ -14,6 +14,7 @@ from hl7bridge.errors import JournalError
 from hl7bridge.journal import files, schema, verify
 from hl7bridge.journal.files import DATABASE, LOCK
 from hl7bridge.journal.guard import Guard
+from hl7bridge.journal.proof import prove
 from hl7bridge.journal.protocol import Change, Filter, State
 from hl7bridge.journal.rows import id_text
 from hl7bridge.journal.sqlite import SqliteJournal
@@ -85,7 +86,7 @@ async def test_everything_of_a_journal_of_version_2_is_there_and_goes_on(tmp_pat
     with contextlib.closing(files.connect_reader(folder / DATABASE)) as connection:
         guard = Guard(keyring) if keyring else Guard()
         assert verify.Whole(connection, guard).run().findings == ()
-        older, new = verify.prove(connection, guard, 2), verify.prove(connection, guard, fresh.seq)
+        older, new = prove(connection, guard, 2), prove(connection, guard, fresh.seq)
     assert older is not None and new is not None
     assert [(event.what, bool(event.seal)) for event in older.events] == [
         ("received", False), ("dead", False), ("received", True)

@@ -13,6 +13,7 @@ from journal_support import NOW, Clock, parked, received
 
 from hl7bridge.journal import files, receipts, verify
 from hl7bridge.journal.guard import Guard
+from hl7bridge.journal.proof import Proof, prove
 from hl7bridge.journal.protocol import Change, Filter, State
 from hl7bridge.journal.sqlite import SqliteJournal
 
@@ -64,9 +65,9 @@ def forged(folder: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def proof(folder: Path, seq: int) -> verify.Proof:
+def proof(folder: Path, seq: int) -> Proof:
     with reading(folder) as connection:
-        found = verify.prove(connection, Guard(), seq)
+        found = prove(connection, Guard(), seq)
     assert found is not None
     return found
 
