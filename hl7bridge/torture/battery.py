@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from hl7bridge.torture import answers, connections, framing
+from hl7bridge.torture import answers, blocks, connections, framing
 from hl7bridge.torture.case import Case
 
-CASES: tuple[Case, ...] = framing.CASES + answers.CASES + connections.CASES
+CASES: tuple[Case, ...] = framing.CASES + blocks.CASES + answers.CASES + connections.CASES
 
 
 def chosen(words: Iterable[str]) -> tuple[Case, ...]:

@@ -16,6 +16,7 @@ from hl7bridge.torture.maker import Maker
 
 POSITIVE: Final = (b"AA", b"CA")
 NEGATIVE: Final = (b"AE", b"AR", b"CE", b"CR")
+CH2: Final = "HL7 v2.9.1 ch. 2"  # the chapter most answers are judged by
 SECTIONS: Final = ("framing", "answers", "connections")
 
 
