@@ -8,55 +8,31 @@ journal's audit first.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hl7bridge.cli.dlq_view import print_letter, print_newest, print_plan, print_reasons, summary
+from hl7bridge.cli import dlq_work
+from hl7bridge.cli.dlq_view import print_letter, print_newest, print_reasons, summary
+from hl7bridge.cli.dlq_work import Selection
 from hl7bridge.cli.durations import Duration
 from hl7bridge.cli.messages import ended_by, operator_name, run_with_journal
-from hl7bridge.cli.terminal import plain
 from hl7bridge.config import Config
-from hl7bridge.delivery.deadletter import ANSWER, BUNDLE, MESSAGE, REASON, SEALED, DeadLetters, Found
-from hl7bridge.delivery.disk import write_folder, write_new
-from hl7bridge.errors import EXIT_FAILED, EXIT_OK, Hl7BridgeError, JournalRefusal
+from hl7bridge.delivery.deadletter import ANSWER, MESSAGE, SEALED, DeadLetters, Found
+from hl7bridge.delivery.disk import write_new
+from hl7bridge.errors import EXIT_FAILED, EXIT_OK, Hl7BridgeError
 from hl7bridge.journal.protocol import Entry, Filter, State
-from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.reasons import CATALOGUE
 from hl7bridge.sealing import Damaged, KeyMissing, open_keyring
 
 LISTED = 50  # messages shown unless --limit says otherwise
-AT_ONCE = 50  # replays handed to the journal together: it keeps their order and makes them durable together
 EDITED_MAX = 64 * 1024 * 1024
-
-_ON_ITS_WAY = (State.RECEIVED, State.WAITING)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which dead letters: ids, or a filter. Nothing said never means everything: see `_selected`."""
-
-    ids: tuple[str, ...]
-    filter: Filter
-
-    def __str__(self) -> str:
-        wanted = {
-            "reason": self.filter.reason,
-            "type": self.filter.type,
-            "listener": self.filter.listener,
-            "older than": None if self.filter.older_than is None else f"{self.filter.older_than:.0f}s",
-        }
-        named = ", ".join(f"{name} {value}" for name, value in wanted.items() if value is not None)
-        return named or ("by id" if self.ids else "all")
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +84,7 @@ def list_(config: Config, wanted: Filter, limit: int, as_json: bool) -> None:
       hl7bridge dlq list
       hl7bridge dlq list --reason not-translatable --json | jq .detail
     """
-    found: list[Entry] = run_with_journal(config, lambda journal: _find(journal, wanted))
+    found: list[Entry] = run_with_journal(config, lambda journal: dlq_work.find(journal, wanted))
     letters = _letters_of(config)
     if as_json:
         for entry in found:
@@ -139,7 +115,9 @@ def show(config: Config, id: str, raw: bool, as_json: bool) -> None:
       hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78
       hl7bridge dlq show 01a200dd-4831-77df-bfb3-9448f4fddd78 --raw > message.hl7
     """
-    entry: Entry | None = run_with_journal(config, lambda journal: _look_up(journal, id, raw))
+    entry: Entry | None = run_with_journal(
+        config, lambda journal: dlq_work.look_up(journal, id, "show message" if raw else "")
+    )
     if entry is None:
         raise ended_by(Hl7BridgeError("no message in the journal has this id"))
     if raw:
@@ -184,7 +162,7 @@ def replay_(
     """
     selection = _selected(ids, wanted, everything)
     payload = _payload(edited, ids)
-    done, failed = run_with_journal(config, lambda journal: _replay(journal, selection, payload, dry_run))
+    done, failed = run_with_journal(config, lambda journal: dlq_work.replay(journal, selection, payload, dry_run))
     verb = "would be replayed" if dry_run else "replayed"
     click.echo(f"{_count(done)} {verb}" + (f", {failed} not" if failed else "") + ".")
     raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
@@ -209,7 +187,7 @@ def purge(config: Config, ids: tuple[str, ...], wanted: Filter, everything: bool
     if not (yes or dry_run):
         raise click.UsageError("this removes messages for good: see which with --dry-run, then add --yes")
     letters = _letters_of(config)
-    done, failed = run_with_journal(config, lambda journal: _purge(journal, letters, selection, dry_run))
+    done, failed = run_with_journal(config, lambda journal: dlq_work.purge(journal, letters, selection, dry_run))
     verb = "would be purged" if dry_run else "purged"
     click.echo(f"{_count(done)} {verb}" + (f", {failed} not" if failed else "") + ".")
     raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
@@ -252,34 +230,9 @@ def export(config: Config, ids: tuple[str, ...], wanted: Filter, everything: boo
     selection = _selected(ids, wanted, everything)
     letters = _letters_of(config)
 
-    async def work(journal: SqliteJournal) -> tuple[int, int]:
-        entries, failed = await _chosen(journal, selection)
-        if entries:
-            await _audit(journal, "export dead letters", entries, str(selection))
-        for entry in entries:
-            whole = await journal.get(entry.id)
-            if whole is not None:
-                _copy(letters, whole, target)
-        return len(entries), failed
-
-    done, failed = run_with_journal(config, work)
+    done, failed = run_with_journal(config, lambda journal: dlq_work.export(journal, letters, selection, target))
     click.echo(f"{_count(done)} exported to {target}" + (f", {failed} not" if failed else "") + ".")
     raise click.exceptions.Exit(EXIT_FAILED if failed else EXIT_OK)
-
-
-def _copy(letters: DeadLetters, entry: Entry, target: Path) -> None:
-    files = {MESSAGE: entry.raw}
-    found = letters.find(entry.id, entry.received_at)
-    if found is not None:
-        for name in (BUNDLE, ANSWER, REASON):
-            try:
-                text = letters.opened(found, name)
-            except (Damaged, KeyMissing) as error:
-                click.echo(f"{entry.id}: {name}: {error}", err=True)
-                continue
-            if text is not None:
-                files[name] = text
-    write_folder(target, target / entry.id, files)
 
 
 @dlq.command()
@@ -295,14 +248,7 @@ def edit(config: Config, id: str) -> None:
     Examples:
       hl7bridge dlq edit 01a200dd-4831-77df-bfb3-9448f4fddd78
     """
-
-    async def look(journal: SqliteJournal) -> Entry | None:
-        entry = await journal.get(id)
-        if entry is not None:
-            await journal.audit(operator_name(), "edit message", entry.id)
-        return entry
-
-    entry: Entry | None = run_with_journal(config, look)
+    entry: Entry | None = run_with_journal(config, lambda journal: dlq_work.look_up(journal, id, "edit message"))
     if entry is None:
         raise ended_by(Hl7BridgeError("no message in the journal has this id"))
     if entry.state is not State.DEAD:
@@ -329,101 +275,6 @@ def _edited(raw: bytes) -> bytes | None:
     return saved.replace(b"\r\n", b"\n").replace(b"\n", b"\r") if lines else saved
 
 
-async def _find(journal: SqliteJournal, wanted: Filter) -> list[Entry]:
-    """In order of arrival, without the messages themselves."""
-    async with aclosing(journal.find(wanted, with_raw=False)) as entries:
-        return [entry async for entry in entries]
-
-
-async def _look_up(journal: SqliteJournal, id: str, raw: bool) -> Entry | None:
-    entry = await journal.get(id)
-    if entry is not None and raw:
-        await journal.audit(operator_name(), "show message", entry.id)
-    return entry
-
-
-async def _chosen(journal: SqliteJournal, selection: Selection) -> tuple[list[Entry], int]:
-    """The dead letters of a selection in order of arrival, and how many ids could not be taken."""
-    if not selection.ids:
-        return await _find(journal, selection.filter), 0
-    found: dict[str, Entry] = {}
-    failed = 0
-    for id in selection.ids:
-        entry = await journal.get(id)
-        if entry is None:
-            click.echo(f"{plain(id)}: no message in the journal has this id", err=True)
-            failed += 1
-        elif entry.state is not State.DEAD:
-            words = "on its way" if entry.state in _ON_ITS_WAY else "delivered"
-            click.echo(f"{entry.id}: is {words} already, left alone", err=True)
-        else:
-            found[entry.id] = replace(entry, raw=b"")
-    return sorted(found.values(), key=lambda entry: entry.seq), failed
-
-
-async def _replay(
-    journal: SqliteJournal, selection: Selection, payload: bytes | None, dry_run: bool
-) -> tuple[int, int]:
-    entries, failed = await _chosen(journal, selection)
-    if dry_run:
-        print_plan(entries)
-        return len(entries), failed
-    if not entries:
-        return 0, failed
-    detail = f"{selection}, edited" if payload is not None else str(selection)
-    await _audit(journal, "replay dead letters", entries, detail)
-    done, by = 0, operator_name()
-    with _progress(len(entries), "Replaying") as bar:
-        for start in range(0, len(entries), AT_ONCE):
-            batch = entries[start : start + AT_ONCE]
-            works = (journal.replay(entry.id, payload, by=by) for entry in batch)
-            results = await asyncio.gather(*works, return_exceptions=True)
-            for entry, result in zip(batch, results, strict=True):
-                if isinstance(result, JournalRefusal):
-                    click.echo(f"{entry.id}: {result}", err=True)
-                    failed += 1
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    done += 1
-            bar.update(len(batch))
-    return done, failed
-
-
-async def _purge(journal: SqliteJournal, letters: DeadLetters, selection: Selection, dry_run: bool) -> tuple[int, int]:
-    """Directory, journal, and the directory again: a running daemon may have missed it and written it once more."""
-    entries, failed = await _chosen(journal, selection)
-    if dry_run:
-        print_plan(entries)
-        return len(entries), failed
-    if not entries:
-        return 0, failed
-    await _audit(journal, "purge dead letters", entries, str(selection))
-    done = 0
-    with _progress(len(entries), "Purging") as bar:
-        for entry in entries:
-            try:
-                letters.remove(entry.id, entry.received_at)
-                removed = await journal.purge(Filter(states=(State.DEAD,), id=entry.id))
-                letters.remove(entry.id, entry.received_at)
-            except OSError as error:
-                click.echo(f"{entry.id}: its directory cannot be removed ({error.strerror})", err=True)
-                failed += 1
-                continue
-            if removed:
-                done += 1
-            else:  # replayed by somebody else just now: the daemon writes its directory again if it dies again
-                click.echo(f"{entry.id}: is no dead letter any more, left alone", err=True)
-            bar.update(1)
-    return done, failed
-
-
-async def _audit(journal: SqliteJournal, action: str, entries: Sequence[Entry], detail: str) -> None:
-    """One line for a message, one with the count for many; what became of each is in its own history."""
-    subject = entries[0].id if len(entries) == 1 else f"{len(entries)} messages"
-    await journal.audit(operator_name(), action, subject, detail)
-
-
 def _payload(edited: Path | None, ids: Sequence[str]) -> bytes | None:
     if edited is None:
         return None
@@ -435,12 +286,6 @@ def _payload(edited: Path | None, ids: Sequence[str]) -> bytes | None:
     if not payload.strip():
         raise click.UsageError(f"{edited}: is empty")
     return payload
-
-
-def _progress(length: int, label: str) -> Any:
-    """A bar on standard error; nothing where that is no terminal."""
-    shown = label if sys.stderr.isatty() else None
-    return click.progressbar(length=length, label=shown, file=sys.stderr)
 
 
 def _count(number: int) -> str:

@@ -328,7 +328,7 @@ def test_a_replay_of_many_that_was_broken_off_is_finished_by_the_next_one_and_ea
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first process ends after some were handed over; the second takes what is left, and only that."""
-    from hl7bridge.cli import dlq as module
+    from hl7bridge.cli import dlq_work as module
 
     right, handed = SqliteJournal.replay, 0
 
