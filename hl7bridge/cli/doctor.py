@@ -12,7 +12,7 @@ from hl7bridge.cli.main import Shell
 from hl7bridge.errors import EXIT_UNAVAILABLE
 
 if TYPE_CHECKING:
-    from hl7bridge.examine import Finding
+    from hl7bridge.examine.finding import Finding
 
 _COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
@@ -44,7 +44,7 @@ def doctor(shell: Shell, quiet: bool) -> None:
       hl7bridge doctor
       hl7bridge --config site.yaml doctor --quiet
     """
-    from hl7bridge.examine import examine
+    from hl7bridge.examine.everything import examine
 
     findings = asyncio.run(examine(shell.config))
     failed = tell(findings, quiet)

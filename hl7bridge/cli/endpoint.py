@@ -83,7 +83,7 @@ def check(shell: Shell) -> None:
       hl7bridge endpoint check
     """
     from hl7bridge.cli.doctor import tell
-    from hl7bridge.examine import endpoint as examined
+    from hl7bridge.examine.endpoint import endpoint as examined
 
     if tell(asyncio.run(examined(shell.config))):
         raise click.exceptions.Exit(EXIT_UNAVAILABLE)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hl7bridge import examine
 from hl7bridge.config import Config, Encryption
 from hl7bridge.delivery.disk import wider_than_private
+from hl7bridge.examine.at_rest import at_rest
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translators.answer import answer
@@ -18,7 +18,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def graded(config: Config) -> dict[str, str]:
-    return {finding.subject: finding.grade for finding in examine._at_rest(config)}
+    return {finding.subject: finding.grade for finding in at_rest(config)}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_files_that_others_may_read_fail_the_doctor(folders: Config, tmp_path: P
 
 
 def test_the_doctor_tells_whether_it_is_encrypted_and_who_may_read_the_key(folders: Config, tmp_path: Path) -> None:
-    (warning,) = [finding for finding in examine._at_rest(folders) if finding.subject == "encryption"]
+    (warning,) = [finding for finding in at_rest(folders) if finding.subject == "encryption"]
     assert warning.grade == "warn" and "in clear" in warning.text and "keys new" in warning.remedy
     meant = folders.model_copy(update={"encryption": Encryption(accept_clear=True)})
     assert graded(meant)["encryption"] == "ok"

@@ -15,11 +15,12 @@ from click.testing import CliRunner
 sys.path.append(str(Path(__file__).resolve().parents[1] / "mllp"))
 from paper_authority import Authority
 
-from hl7bridge import examine as examining
 from hl7bridge.cli.main import cli
 from hl7bridge.config import Config
 from hl7bridge.errors import EXIT_OK, EXIT_UNAVAILABLE, Mistake, TablesError
-from hl7bridge.examine import Finding, examine
+from hl7bridge.examine import disks, ports, times
+from hl7bridge.examine.everything import examine
+from hl7bridge.examine.finding import Finding
 
 
 class Tables:
@@ -74,7 +75,7 @@ async def test_a_port_that_our_own_daemon_holds_is_ok(taken_port: int, monkeypat
     async def running(_: Config) -> bool:
         return True
 
-    monkeypatch.setattr(examining, "_is_running", running)
+    monkeypatch.setattr(ports, "is_running", running)
     finding = (await findings(listeners=[{"host": "127.0.0.1", "port": taken_port}]))["listener default"]
     assert (finding.grade, finding.text) == ("ok", f"127.0.0.1:{taken_port} is taken, and hl7bridge is running")
 
@@ -127,7 +128,7 @@ async def test_too_little_space_fails() -> None:
 
 
 async def test_a_journal_on_a_network_file_system_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examining, "_file_system", lambda _: "nfs4")
+    monkeypatch.setattr(disks, "_file_system", lambda _: "nfs4")
     found = [f for f in await examine(config()) if f.subject == "journal disk"]
     assert (found[0].grade, found[0].remedy) == ("FAIL", "put the journal on a local disk (SQLite WAL)")
 
@@ -149,7 +150,7 @@ async def test_a_machine_without_a_zone_is_a_warning(monkeypatch: pytest.MonkeyP
 
 
 async def test_a_clock_that_was_never_set_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examining.time, "time", lambda: 0.0)
+    monkeypatch.setattr(times.time, "time", lambda: 0.0)
     assert (await findings())["clock"].grade == "FAIL"
 
 
