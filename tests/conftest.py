@@ -1,4 +1,4 @@
-"""What every test shares: an odd time zone, free ports, the corpus, and the real FHIR server and validator.
+"""What every test shares: an odd time zone, free ports, the log, the corpus, and the real FHIR server and validator.
 
 What is absent is skipped with one clear line: `corpus` without ../shared/corpus (or HL7BRIDGE_CORPUS), `fhir_server`
 `validator` and `validator_r5` without a JDK, Maven, or ../shared/servers (or HL7BRIDGE_SERVERS).
@@ -7,7 +7,9 @@ What is absent is skipped with one clear line: `corpus` without ../shared/corpus
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ["TZ"] = "Asia/Kathmandu"  # +05:45: whoever takes UTC or whole hours for granted is found out
@@ -60,6 +63,27 @@ def a_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Whatever a test makes of the log, the next one finds it as it was."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def told(logging_as_before: None) -> io.StringIO:
+    """What the daemon logs: JSON, one object a line, from debug on."""
+    from hl7bridge.observe.log import configure
+
+    stream = io.StringIO()
+    configure("json", "debug", stream)
+    return stream
 
 
 # ---- real servers ----

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
-import structlog
 
 from hl7bridge.errors import MessageError
 from hl7bridge.observe import log as logs
@@ -32,15 +31,9 @@ class Captured(io.StringIO):
 
 
 @pytest.fixture
-def stream() -> Iterator[Captured]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
+def stream(logging_as_before: None) -> Iterator[Captured]:
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
-    captured = Captured()
-    yield captured
-    root.handlers[:], root.level = before
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
+    yield Captured()
     sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,20 +15,8 @@ from hl7bridge.errors import JournalError
 from hl7bridge.mllp.denial import Denial
 from hl7bridge.mllp.peer import Peer
 from hl7bridge.observe import strangers as module
-from hl7bridge.observe.log import Log, configure
+from hl7bridge.observe.log import Log
 from hl7bridge.observe.strangers import MOST_KINDS, QUIET, Strangers
-
-
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    stream = io.StringIO()
-    configure("json", "debug", stream)
-    yield stream
-    root.handlers[:], root.level = before
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 class Desk:
@@ -55,8 +41,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(stream: io.StringIO) -> Desk:
-    return Desk(stream)
+def desk(told: io.StringIO) -> Desk:
+    return Desk(told)
 
 
 async def test_repeats_are_summed_up_and_none_is_left_out(desk: Desk) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -28,7 +27,6 @@ from hl7bridge.bridge import Bridge
 from hl7bridge.config import Config, Settings
 from hl7bridge.config.tree import Tree
 from hl7bridge.errors import JournalError, PeerError, UnavailableError
-from hl7bridge.observe.log import configure
 
 ADMIT = b"MSH|^~\\&|ADT|NORTH|||20240501120000||ADT^A01|%s|P|2.5\rEVN|A01\rPID|1||%s^^^NORTH^MR||EVERYWOMAN^EVE\r"
 ANSWER_WITHIN = 5.0  # seconds
@@ -94,19 +92,6 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(reloading.Reloading, "_from_folders", lambda self: (Sets(self._config), "abc"))
     monkeypatch.setattr(joints, "translate", translate)
-
-
-@pytest.fixture
-def told() -> Iterator[io.StringIO]:
-    """What the daemon logs."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    stream = io.StringIO()
-    configure("json", "debug", stream)
-    yield stream
-    root.handlers[:], root.level = before
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def config(folder: Path, **listener: object) -> Config:

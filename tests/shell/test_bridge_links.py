@@ -12,13 +12,13 @@ import aiohttp
 import pytest
 import structlog
 from click.testing import CliRunner
-from test_bridge import answer_to, config, msa, stand_in_tables, told, until
+from test_bridge import answer_to, config, msa, stand_in_tables, until
 
 from hl7bridge.bridge import Bridge
 from hl7bridge.cli.messages import messages
 from hl7bridge.mllp.framing import Frame, Framer, frame
 
-__all__ = ["stand_in_tables", "told"]  # fixtures
+__all__ = ["stand_in_tables"]  # fixtures
 
 PATIENCE = 10.0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
-from test_bridge import ADMIT, ANSWER_WITHIN, config, get, msa, stand_in_tables, told
+from test_bridge import ADMIT, ANSWER_WITHIN, config, get, msa, stand_in_tables
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "mllp"))
 from paper_authority import Authority, fingerprint
@@ -27,7 +27,7 @@ from hl7bridge.mllp.denial import Denial
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.tls.contexts import client_context
 
-__all__ = ["stand_in_tables", "told"]  # fixtures of every test here
+__all__ = ["stand_in_tables"]  # fixtures of every test here
 
 
 class House:
