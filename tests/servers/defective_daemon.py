@@ -20,11 +20,11 @@ class Quoting(Exception):
 
 
 def install() -> None:
-    from hl7bridge import joints
     from hl7bridge.delivery.endpoint import HttpEndpoint
     from hl7bridge.intake import preparing
+    from hl7bridge.translators import answer
 
-    right_translate, right_admit, right_deliver = joints.translate, preparing.admit, HttpEndpoint.deliver
+    right_translate, right_admit, right_deliver = answer.translate, preparing.admit, HttpEndpoint.deliver
 
     def translate(raw: bytes, *args: Any, **more: Any) -> Any:
         quoted = raw.decode("latin-1")
@@ -50,7 +50,7 @@ def install() -> None:
             raise Quoting(shipment.bundle.decode())
         return await right_deliver(self, shipment)
 
-    joints.translate, preparing.admit = translate, admit  # type: ignore[assignment]
+    answer.translate, preparing.admit = translate, admit  # type: ignore[assignment]
     HttpEndpoint.deliver = deliver  # type: ignore[method-assign]
 
 

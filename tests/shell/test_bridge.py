@@ -22,7 +22,7 @@ import pytest
 import structlog
 
 from hl7bridge import bridge as bridging
-from hl7bridge import joints, reasons, reloading
+from hl7bridge import reasons, reloading
 from hl7bridge.bridge import Bridge
 from hl7bridge.config import Config, Settings
 from hl7bridge.config.tree import Tree
@@ -91,7 +91,7 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
             self.sets = {(): EventsOnly()}
 
     monkeypatch.setattr(reloading.Reloading, "_from_folders", lambda self: (Sets(self._config), "abc"))
-    monkeypatch.setattr(joints, "translate", translate)
+    monkeypatch.setattr("hl7bridge.translators.answer.translate", translate)
 
 
 def config(folder: Path, **listener: object) -> Config:
