@@ -59,7 +59,8 @@ def measure(effort: Effort) -> Iterator[Figure]:
             held.append((rate, p50, p99))
             rate *= STEP
     for rate, p50, p99 in dict.fromkeys(held[:1] + held[-1:]):
-        what = "receive to the endpoint's answer, the knee" if (rate, p50, p99) == held[-1] else "the same, quiet"
+        which = "the knee" if (rate, p50, p99) == held[-1] else "quiet"
+        what = f"receive to the endpoint's answer, {which}"
         yield Figure(
             what,
             f"{rate:,.0f} /s",
