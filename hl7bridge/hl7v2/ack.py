@@ -145,12 +145,9 @@ def due(header: Header | None, positive: bool, ne_al: NeAl = "by-version") -> bo
 
 def accept(header: Header, stamp: Stamp, ne_al: NeAl = "by-version", expected: int | None = None) -> bytes | None:
     """The positive answer, or None when the sender asked for none. expected: MSA-4, a sequence number."""
-    if is_acknowledgement(header):
+    if not due(header, positive=True, ne_al=ne_al):
         return None
-    enhanced, condition = mode(header, ne_al)
-    if not wanted(condition, positive=True):
-        return None
-    return _positive(header, "CA" if enhanced else "AA", _msh(header, stamp), expected)
+    return _positive(header, ack_code(header, None, ne_al=ne_al), _msh(header, stamp), expected)
 
 
 def application(

@@ -30,11 +30,12 @@ _NOTHING: Wanted = (None, frozenset())
 
 class Raw(NamedTuple):
     """An expression for text as sent, how deep it lies (0: a repetition, 1: a component, 2: a subcomponent) and
-    whether it differs from repetition to repetition."""
+    whether it differs from repetition to repetition. `part`: the repetition it is a component of, and which."""
 
     text: str
     level: int
     varies: bool
+    part: tuple[str, int] | None = None
 
 
 class Reader:
@@ -67,13 +68,15 @@ class Reader:
         return self._deeper(first, parts[1:], 0, False)
 
     def _deeper(self, text: str, parts: tuple[int, ...], level: int, varies: bool) -> Raw:
+        part: tuple[str, int] | None = None
         for number in parts:
+            part = (text, number) if level == 0 else None
             if level < len(SEPARATORS):
                 text = f"run.nth({text}, {SEPARATORS[level]}, {number})"
             elif number > 1:
                 text = "''"
             level += 1
-        return Raw(text, level, varies)
+        return Raw(text, level, varies, part)
 
     def leaf(self, ref: Ref) -> str:
         """The leaf text at `ref`: first component of a composite, escapes resolved, "" when not valued."""
@@ -137,9 +140,9 @@ class Reader:
 
 def leaf_of(raw: Raw) -> str:
     """The leaf of a text; of a repetition's component in one go."""
-    whole, _, number = raw.text.removeprefix("run.nth(").rpartition(f", {SEPARATORS[0]}, ")
-    if raw.level == 1 and whole and whole != raw.text:
-        return f"run.component_of({whole}, {number}"
+    if raw.part is not None:
+        whole, number = raw.part
+        return f"run.component_of({whole}, {number})"
     return f"run.leaf{min(raw.level, 2)}({raw.text})"
 
 
