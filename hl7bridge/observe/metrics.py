@@ -1,24 +1,24 @@
 """Every metric, once: name, labels, meaning. docs/metrics.md is made from here.
 
 What holds: labels come from bounded sets only. Listeners are those of the configuration, reasons those of the
-catalogue, a message type no table knows is `other`, and no family grows past MOST_CHILDREN: a sender cannot fill the
-memory with invented trigger events, nor put a value into a label.
+catalogue, a message type no table knows is `other`, and no family grows past MOST_CHILDREN (see families): a sender
+cannot fill the memory with invented trigger events, nor put a value into a label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from hl7bridge import __version__
+from hl7bridge.observe.families import OTHER as OTHER
+from hl7bridge.observe.families import Child, Counter, Family, Gauge, Histogram
 from hl7bridge.reasons import CATALOGUE
 
-OTHER = "other"
-MOST_CHILDREN = 2_000
 ACK_CODES = frozenset({"AA", "AE", "AR", "CA", "CE", "CR", "none"})
 CIRCUIT = {"closed": 0, "half-open": 1, "open": 2}
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -34,28 +34,6 @@ class Described:
     kind: str
     labels: tuple[str, ...]
     meaning: str
-
-
-class Family:
-    """One metric with labels. Its children are kept, so that counting costs a dictionary look-up."""
-
-    def __init__(self, metric: Any, labels: Sequence[str]) -> None:
-        self._metric = metric
-        self._others = (OTHER,) * len(labels)
-        self._children: dict[tuple[str, ...], Any] = {}
-
-    def __call__(self, *labels: str) -> Any:
-        """The child for these label values, in the order of the labels."""
-        child = self._children.get(labels)
-        if child is None:
-            if len(self._children) >= MOST_CHILDREN and labels != self._others:
-                return self(*self._others)
-            child = self._children[labels] = self._metric.labels(*labels)
-        return child
-
-    def clear(self) -> None:
-        self._metric.clear()
-        self._children.clear()
 
 
 class Metrics:
@@ -205,21 +183,21 @@ class Metrics:
         )
         self.build = self._gauge("build_info", "always 1", "version", "mapping_version")
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Family:
+    def _counter(self, name: str, meaning: str, *labels: str) -> Family[Counter]:
         return self._made(Counter, "counter", f"hl7bridge_{name}_total", meaning, labels)
 
-    def _gauge(self, name: str, meaning: str, *labels: str) -> Family:
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Family[Gauge]:
         return self._made(Gauge, "gauge", f"hl7bridge_{name}", meaning, labels)
 
-    def _histogram(self, name: str, buckets: Sequence[float], meaning: str, *labels: str) -> Family:
-        return self._made(Histogram, "histogram", f"hl7bridge_{name}", meaning, labels, buckets=buckets)
+    def _histogram(self, name: str, bounds: Sequence[float], meaning: str, *labels: str) -> Family[Histogram]:
+        return self._made(partial(Histogram, bounds), "histogram", f"hl7bridge_{name}", meaning, labels)
 
-    def _made(self, make: Any, kind: str, name: str, meaning: str, labels: tuple[str, ...], **more: Any) -> Family:
+    def _made(
+        self, make: Callable[[], Child], kind: str, name: str, meaning: str, labels: tuple[str, ...]
+    ) -> Family[Child]:
         self.described.append(Described(name, kind, labels, meaning))
-        metric = make(name, meaning, labels, registry=self.registry, **more)
-        family = Family(metric, labels)
-        if not labels:
-            family._children[()] = metric
+        family = Family(make, kind, name, meaning, labels)
+        self.registry.register(family)
         return family
 
     def know(self, types: Collection[str], mapping_version: str) -> None:

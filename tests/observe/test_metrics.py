@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hl7bridge.observe.metrics import MOST_CHILDREN, OTHER, Family, Metrics, ack_code, document, reason
+from hl7bridge.observe.families import MOST_CHILDREN, OTHER, Counter, Family
+from hl7bridge.observe.metrics import Metrics, ack_code, document, reason
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -53,17 +55,35 @@ def test_a_child_is_kept_and_counts() -> None:
 
 
 def test_a_family_stops_growing_and_counts_the_rest_as_other() -> None:
-    made: list[tuple[str, ...]] = []
+    family = Family(Counter, "counter", "fields_total", "", ["field"])
+    children = {id(family(str(number))) for number in range(MOST_CHILDREN + 500)}
+    assert len(children) == MOST_CHILDREN + 1
+    family("new").inc()
+    assert family("new") is family(OTHER)
+    assert len([sample for metric in family.collect() for sample in metric.samples]) == MOST_CHILDREN + 1
 
-    class Metric:
-        def labels(self, *values: str) -> object:
-            made.append(values)
-            return values
 
-    family = Family(Metric(), ["field"])
-    children = {family(str(number)) for number in range(MOST_CHILDREN + 500)}
-    assert len(children) == len(made) == MOST_CHILDREN + 1
-    assert family("new") == (OTHER,)
+def test_a_child_has_all_its_labels() -> None:
+    with pytest.raises(ValueError, match="2 labels"):
+        Metrics().received("adt")
+
+
+def test_a_name_is_given_once() -> None:
+    metrics = Metrics()
+    with pytest.raises(ValueError, match="Duplicated"):
+        metrics.registry.register(Family(Counter, "counter", "hl7bridge_received_total", "again", ["listener"]))
+
+
+def test_a_histogram_counts_up_to_and_with_each_bound() -> None:
+    metrics = Metrics()
+    for seconds in (0.001, 0.0011, 10.0, 11.0):
+        metrics.translate_seconds("adt").observe(seconds)
+    found = samples(metrics)
+    name = "hl7bridge_translate_seconds"
+    buckets = {bound: found[f"{name}_bucket{sorted(['adt', bound])}"] for bound in ("0.001", "0.0025", "10.0", "+Inf")}
+    assert buckets == {"0.001": 1, "0.0025": 2, "10.0": 3, "+Inf": 4}
+    assert found[f"{name}_count['adt']"] == 4
+    assert found[f"{name}_sum['adt']"] == pytest.approx(21.0021)
 
 
 def test_new_tables_replace_the_build_information() -> None:
