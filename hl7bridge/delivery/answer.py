@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 import orjson
@@ -84,13 +85,22 @@ class Entry:
     issues: tuple[Issue, ...]
 
 
+# Bundle.entry.response.status is three digits, a reason phrase may follow ("201 Created"). Most entries say no more.
+PLAIN: Mapping[str, Entry] = MappingProxyType({f"{status:03}": Entry(status, ()) for status in range(1000)})
+UNREADABLE = Entry(0, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body, read: what it is, the entries of an answer Bundle, the issues of an OperationOutcome at its top."""
+    """A body, read: what it is, the entries of an answer Bundle, the issues of an OperationOutcome at its top.
+
+    `content`: the JSON object that it is, for `proof_of`.
+    """
 
     kind: Kind
     entries: tuple[Entry, ...] = ()
     issues: tuple[Issue, ...] = ()
+    content: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def read_body(response: Response) -> Body:
@@ -104,15 +114,18 @@ def read_body(response: Response) -> Body:
     except orjson.JSONDecodeError:
         looks_like_json = response.body.lstrip()[:1] == b"{"
         return Body("truncated" if looks_like_json else "not-fhir")
-    if not isinstance(content, dict) or not isinstance(content.get("resourceType"), str):
+    if not isinstance(content, dict):
         return Body("not-fhir")
-    if content["resourceType"] == "OperationOutcome":
-        return Body("outcome", issues=tuple(_issues(content)))
-    if content["resourceType"] == "Bundle" and content.get("type") in ("transaction-response", "batch-response"):
-        return Body("answer-bundle", entries=tuple(_entries(content)))
-    if content["resourceType"] == "Bundle" and content.get("type") == "message":
-        return Body("answer-message", entries=(Entry(_message_status(content), ()),))
-    return Body("other-fhir")
+    resource, type = content.get("resourceType"), content.get("type")
+    if not isinstance(resource, str):
+        return Body("not-fhir", content=content)
+    if resource == "OperationOutcome":
+        return Body("outcome", (), tuple(_issues(content)), content)
+    if resource == "Bundle" and type in ("transaction-response", "batch-response"):
+        return Body("answer-bundle", tuple([_entry(entry) for entry in _listed(content)]), (), content)
+    if resource == "Bundle" and type == "message":
+        return Body("answer-message", (Entry(_message_status(content), ()),), (), content)
+    return Body("other-fhir", content=content)
 
 
 def _message_status(bundle: Mapping[str, Any]) -> int:
@@ -125,21 +138,18 @@ def _message_status(bundle: Mapping[str, Any]) -> int:
     return MESSAGE_STATUS.get(code, 0) if isinstance(code, str) else 0
 
 
-def _entries(bundle: Mapping[str, Any]) -> Iterator[Entry]:
-    listed = bundle.get("entry")
-    for entry in listed if isinstance(listed, list) else ():
-        response = entry.get("response") if isinstance(entry, dict) else None
-        if not isinstance(response, dict):
-            yield Entry(0, ())
-            continue
-        outcome = response.get("outcome")
-        yield Entry(_status(response.get("status")), tuple(_issues(outcome)) if isinstance(outcome, dict) else ())
+def _listed(bundle: Mapping[str, Any]) -> list[Any]:
+    entries = bundle.get("entry")
+    return entries if isinstance(entries, list) else []
 
 
-def _status(text: object) -> int:
-    """Bundle.entry.response.status: three digits, a reason phrase may follow ("201 Created")."""
-    digits = text[:3] if isinstance(text, str) else ""
-    return int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0
+def _entry(entry: object) -> Entry:
+    response = entry.get("response") if isinstance(entry, dict) else None
+    if not isinstance(response, dict):
+        return UNREADABLE
+    status, outcome = response.get("status"), response.get("outcome")
+    told = PLAIN.get(status[:3], UNREADABLE) if isinstance(status, str) else UNREADABLE
+    return Entry(told.status, tuple(_issues(outcome))) if isinstance(outcome, dict) else told
 
 
 def _issues(outcome: Mapping[str, Any]) -> Iterator[Issue]:
@@ -195,8 +205,8 @@ def http_date(text: str) -> float | None:
         return None
 
 
-def proof_of(response: Response) -> dict[str, object]:
-    """For the receipts: the SHA-256 of the answer, its ETag and Location, and those of its entries.
+def proof_of(response: Response, body: Body) -> dict[str, object]:
+    """For the receipts: the SHA-256 of the answer, its ETag and Location, and those of its entries. `body`: as read.
 
     What a server calls its resources may be made from a patient's identifiers: to be guarded like the message.
     """
@@ -204,20 +214,10 @@ def proof_of(response: Response) -> dict[str, object]:
     for name in ("etag", "location"):
         if name in response.headers:
             proof[name] = response.headers[name][:HEADER_MAX]
-    written = []
-    for entry in _written(response.body)[:WRITTEN_MAX]:
-        told = entry.get("response") if isinstance(entry, dict) else None
-        if isinstance(told, dict):
-            written.append([str(told.get(key, ""))[:HEADER_MAX] for key in ("location", "etag")])
-    if any(location or etag for location, etag in written):
-        proof["written"] = written
+    answers = [entry.get("response") for entry in _listed(body.content)[:WRITTEN_MAX] if isinstance(entry, dict)]
+    told = [answer for answer in answers if isinstance(answer, dict)]
+    if any("location" in answer or "etag" in answer for answer in told):
+        written = [[str(answer.get(key, ""))[:HEADER_MAX] for key in ("location", "etag")] for answer in told]
+        if any(location or etag for location, etag in written):
+            proof["written"] = written
     return proof
-
-
-def _written(body: bytes) -> list[Any]:
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return []
-    entries = answer.get("entry") if isinstance(answer, dict) else None
-    return entries if isinstance(entries, list) else []

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
 from hl7bridge.config import Fhir
-from hl7bridge.delivery.answer import Response, proof_of
+from hl7bridge.delivery.answer import Response
 from hl7bridge.delivery.credentials import Authorization, Credentials, FromConfiguration, Secret
 from hl7bridge.delivery.directory import FileEndpoint
 from hl7bridge.delivery.http import Http
-from hl7bridge.delivery.outcome import Dead, Delivered, Outcome, TransportFailure, Unauthorised, judge
+from hl7bridge.delivery.outcome import Outcome, TransportFailure, Unauthorised, judge
 from hl7bridge.delivery.shipment import Endpoint, EndpointObserver, Probe, Shipment
 from hl7bridge.delivery.tls import Contexts
 
@@ -78,10 +77,7 @@ class HttpEndpoint:
         }
         headers = self._with(headers, authorization)
         answer = await self._http.request("POST", self._fhir.base_url, headers, shipment.bundle)
-        outcome = judge(answer, shipment.entries, self._clock())
-        if isinstance(answer, Response) and isinstance(outcome, Delivered | Dead):
-            return replace(outcome, proof=proof_of(answer))
-        return outcome
+        return judge(answer, shipment.entries, self._clock())
 
     async def probe(self) -> Probe:
         """GET /metadata: is a FHIR server there, and does it say that it takes transactions?"""

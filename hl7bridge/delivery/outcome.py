@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from hl7bridge import reasons
-from hl7bridge.delivery.answer import Body, Issue, Response, bearer_error, read_body, retry_after
+from hl7bridge.delivery.answer import Body, Issue, Response, bearer_error, proof_of, read_body, retry_after
 from hl7bridge.reasons import Reason
 
 
@@ -210,8 +210,18 @@ def judge(answer: Response | TransportFailure, sent: int, now: float) -> Outcome
     if isinstance(answer, TransportFailure):
         row, text = FAILURE[answer.kind]
         return _of_row(row, f"{text} ({answer.note})" if answer.note else text, 0, Body("empty"), answer.after)
-    row = row_of(answer.status)
     body = read_body(answer)
+    outcome = _judged(answer, body, sent, now)
+    match outcome:
+        case Delivered(status=status):
+            return Delivered(status, proof_of(answer, body))
+        case Dead():
+            return replace(outcome, proof=proof_of(answer, body))
+    return outcome
+
+
+def _judged(answer: Response, body: Body, sent: int, now: float) -> Outcome:
+    row = row_of(answer.status)
     if row.verb == "deliver":
         return _of_success(answer, body, sent)
     after = retry_after(answer.headers, now)
@@ -298,6 +308,8 @@ def _of_entries(body: Body, status: int, sent: int) -> Outcome:
         return _unproven(f"HTTP {status} with {len(body.entries)} answers for {sent} entries", status)
     worst: Outcome = Delivered(status)
     for number, entry in enumerate(body.entries, 1):
+        if row_of(entry.status) is DELIVER:  # nothing is better, so the worst stays
+            continue
         outcome = _of_entry(number, entry.status, entry.issues)
         if _RANK[type(outcome)] > _RANK[type(worst)]:
             worst = outcome
