@@ -9,6 +9,7 @@ units).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 SYSTEM = "http://unitsofmeasure.org"
@@ -60,6 +61,7 @@ _EVERY = _Units(
 _ANNOTATION = re.compile(r"\{[\x21-\x7a\x7c\x7e]*\}")
 _FACTOR = re.compile(r"[0-9]+\Z")
 _EXPONENT = re.compile(r"(.*?)([+-]?[0-9]+)\Z", re.DOTALL)
+_SHORT = 100  # characters
 
 
 def is_ucum(unit: str) -> bool:
@@ -69,6 +71,12 @@ def is_ucum(unit: str) -> bool:
 
 def is_known(unit: str) -> bool:
     """Whether UCUM can read it at all: `K/uL` (kelvin) too. What the check of a finished resource asks."""
+    return _is_known(unit) if len(unit) <= _SHORT else _is_expression(unit, _EVERY)
+
+
+@lru_cache(maxsize=1024)
+def _is_known(unit: str) -> bool:
+    """Of a unit of ordinary length: the same few come again and again."""
     return _is_expression(unit, _EVERY)
 
 

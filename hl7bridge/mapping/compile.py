@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.model import Model
-from hl7bridge.fhir.resource import Body, Resource
+from hl7bridge.fhir.resource import Body, Reference, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import write
@@ -50,7 +50,7 @@ Read = Callable[[Run, Segment, Group | None], str]
 
 def _helpers() -> Mapping[str, Any]:
     """What generated code may call."""
-    named: list[Any] = [Resource, Invalid, Issue, Deletion, only_deletes, honest]
+    named: list[Any] = [Reference, Resource, Invalid, Issue, Deletion, only_deletes, honest]
     named += [write.merge, write.put_one, write.beside_one, write.made_first, write.put_other, write.extend]
     named += [write.behind, write.refer, write.attach, write.holds, system_of, encoded]
     return MappingProxyType(

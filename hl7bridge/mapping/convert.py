@@ -15,6 +15,7 @@ from urllib.parse import quote
 from hl7bridge.fhir.resource import Number
 from hl7bridge.hl7v2 import datetime as v2time
 from hl7bridge.mapping.functions import is_oid
+from hl7bridge.mapping.remember import remembered
 from hl7bridge.mapping.runtime import Run
 
 
@@ -53,6 +54,11 @@ def _code(run: Run, text: str) -> str:
 
 
 def _uri(run: Run, text: str) -> str:
+    return _written_uri(text)
+
+
+@remembered
+def _written_uri(text: str) -> str:
     text = text.strip()
     if text.startswith(OID) and not is_oid(text.removeprefix(OID)):
         return f"urn:id:{quote(text.removeprefix(OID), safe='')}"
@@ -100,10 +106,13 @@ def _base64(run: Run, text: str) -> str:
 
 def _time(convert: Callable[[Run, str], str]) -> Converter:
     def checked(run: Run, text: str) -> str:
-        try:
-            return convert(run, text)
-        except ValueError as error:
-            raise Invalid(str(error)) from None
+        found = run.times.get((convert, text))  # one time stands in many segments of a message
+        if found is None:
+            try:
+                found = run.times[convert, text] = convert(run, text)
+            except ValueError as error:
+                raise Invalid(str(error)) from None
+        return found
 
     return checked
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from hl7bridge.fhir.ucum import SYSTEM as UCUM
 from hl7bridge.fhir.ucum import is_ucum
 from hl7bridge.mapping.coding_systems import CODING_SYSTEMS
+from hl7bridge.mapping.remember import remembered
 
 V2_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-"
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
@@ -38,6 +39,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # nothing in it to quote
 _URI_SAFE = "!#$%&'()*+,/:;=?@[]~|"
 
 
+@remembered
 def coding_system(text: str) -> str:
     """The uri of a coding system: a name of table 0396, an OID, a UUID or a uri; `urn:id:<name>` for any other name."""
     name = text.strip()
@@ -50,6 +52,7 @@ def coding_system(text: str) -> str:
     return V2_SYSTEM + table[1] if table and table[1] != _OF_SYSTEMS else _uri_of(name) or _named(name)
 
 
+@remembered
 def identifier_system(namespace: str, universal_id: str = "", universal_id_type: str = "") -> str:
     """The uri of an HD. The universal id counts where it is there; an id that is not what its type says is a name."""
     universal, kind = universal_id.strip(), universal_id_type.strip().upper()
@@ -105,9 +108,10 @@ def _is_plain(last: str) -> bool:
 
 def ucum(text: str) -> str:
     """UCUM's system for a unit that is UCUM, "" for any other."""
-    return UCUM if is_ucum(text.strip()) else ""
+    return UCUM if ucum_code(text) else ""
 
 
+@remembered
 def ucum_code(text: str) -> str:
     """The unit itself where it is UCUM, "" for any other: a code must not claim a system that does not know it."""
     unit = text.strip()
@@ -147,6 +151,7 @@ def range_high(text: str) -> str:
     return _ends(text)[1]
 
 
+@remembered
 def _ends(text: str) -> tuple[str, str]:
     """Both ends. What is not wholly a range of numbers has none: a unit or a sex in it may change what it means."""
     inner = text.strip()

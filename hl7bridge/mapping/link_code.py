@@ -77,4 +77,8 @@ class LinksCode:
                 code.add("holder = {}", f"{at.text}.setdefault({target.name!r}, []).append(holder)")
             else:
                 code.add(f"holder = {at.text}[{target.name!r}] = {{}}")
-            code.add(f"attach(run, holder, to, {at.resource}, True)")
+            if self._compiler.traced:
+                code.add(f"attach(run, holder, to, {at.resource}, True)")
+            else:
+                code.add("run.targets[id(holder)] = to")
+                code.add(f"run.references.append(Reference(holder, to, {at.resource}, True))")

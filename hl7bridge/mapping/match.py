@@ -42,11 +42,15 @@ class Match:
     segment holds for all that see the same.
     """
 
+    __slots__ = ("_pairs", "_root", "_roots", "elsewhere", "first")
+
     def __init__(self, link: Link, ours: Table, theirs: Table, compiler: Compiler) -> None:
         self._pairs: tuple[tuple[Read, Read], ...] = tuple(
             (compiler.read(mine, ours), compiler.read(their, theirs)) for mine, their in link.match
         )
+        self.first = self._pairs[0][0]  # our side of the first pair; where it gives "" nothing agrees
         self._roots = tuple(dict.fromkeys(mine.root for mine, _ in link.match))
+        self._root = self._roots[0] if len(self._roots) == 1 else ""
         self.elsewhere = ours.source not in self._roots
 
     def index(self, made: Iterable[Made]) -> Index:
@@ -58,13 +62,9 @@ class Match:
                 index.setdefault(text, []).append(other)
         return index
 
-    def first(self, run: Run, segment: Segment, group: Group) -> str:
-        """Our side of the first pair; where it is "" nothing agrees."""
-        return self._pairs[0][0](run, segment, group)
-
-    def view(self, group: Group) -> tuple[int, ...]:
+    def view(self, group: Group) -> object:
         """What our side is read from: where it is the same, the same is found."""
-        return tuple([id(group.find(root)) for root in self._roots])
+        return group.find(self._root) if self._root else tuple([group.find(root) for root in self._roots])
 
     def among(self, run: Run, segment: Segment, group: Group, candidates: list[Made]) -> list[Resource]:
         """Those of the candidates, whose first pair agrees, that agree in all, each once, in the message's order."""
@@ -82,32 +82,32 @@ class Matches:
 
     def __init__(self, labels: Iterable[int]) -> None:
         self.made: dict[int, list[Made]] = {number: [] for number in labels}
-        self._indexes: dict[int, Index] = {}
-        self._found: dict[tuple[int, tuple[int, ...]], list[Resource]] = {}
+        self._indexes: dict[Match, Index] = {}
+        self._found: dict[tuple[Match, object], list[Resource]] = {}
 
     def meant(self, run: Run, link: PlannedLink, segment: Segment, group: Group, owner: Resource) -> Sequence[Resource]:
         """Whom a link means: the others that agree. An element that occurs once takes one only alone, and what a row
         wrote stays."""
-        found = [to for to in self._agreeing(run, link, segment, group) if to is not owner]
-        return found if link.many or (len(found) == 1 and link.element not in owner.body) else ()
-
-    def _agreeing(self, run: Run, link: PlannedLink, segment: Segment, group: Group) -> list[Resource]:
-        match, number = link.match, link.number
+        match = link.match
         assert match is not None
-        view = match.view(group) if match.elsewhere else ()
-        found = self._found.get((id(match), view)) if view else None
-        if found is None:
-            found = self._look(run, match, number, segment, group)
-            if view:
-                self._found[id(match), view] = found
-        return found
+        if match.elsewhere:
+            key = match, match.view(group)
+            agreeing = self._found.get(key)
+            if agreeing is None:
+                agreeing = self._found[key] = self._look(run, match, link.number, segment, group)
+        else:
+            agreeing = self._look(run, match, link.number, segment, group)
+        if not agreeing:
+            return ()
+        found = [to for to in agreeing if to is not owner]
+        return found if link.many or (len(found) == 1 and link.element not in owner.body) else ()
 
     def _look(self, run: Run, match: Match, number: int, segment: Segment, group: Group) -> list[Resource]:
         first = match.first(run, segment, group)
         if not first:
             return []
-        index = self._indexes.get(id(match))
+        index = self._indexes.get(match)
         if index is None:
-            index = self._indexes[id(match)] = match.index(self.made[number])
+            index = self._indexes[match] = match.index(self.made[number])
         candidates = index.get(first)
         return match.among(run, segment, group, candidates) if candidates else []

@@ -68,6 +68,7 @@ class Run:
         "subcomponent",
         "targets",
         "text",
+        "times",
         "trace",
         "zone",
     )
@@ -87,6 +88,7 @@ class Run:
         self.displaced: list[tuple[Body, tuple[str, ...]]] = []  # names of a choice that an `invalid:` path replaced
         self.references: list[Reference] = []
         self.targets: dict[int, Resource] = {}  # who a Reference element means, by its id()
+        self.times: dict[tuple[object, str], str] = {}  # what dates and times became, by converter and text
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
         self.trace = trace
         self.arrangement: Arrangement | None = None  # the message's groups, once its segments are in their places
