@@ -37,7 +37,7 @@ from hl7bridge.journal.acknowledgements import Acknowledgements
 from hl7bridge.journal.protocol import DamagedPage, Entry
 from hl7bridge.journal.sqlite import SqliteJournal
 from hl7bridge.mllp.server import MllpServer
-from hl7bridge.observe.health import HealthServer, create_app
+from hl7bridge.observe.health import HealthServer
 from hl7bridge.observe.log import Log, told
 from hl7bridge.observe.metrics import Metrics
 from hl7bridge.observe.strangers import Strangers
@@ -85,7 +85,7 @@ class Bridge:
         self.condition = Condition(config, self.metrics, self._worker_watch, self._endpoint_watch)
         self.reloading = Reloading(config, self.metrics, self.condition, log)
         self.strangers = Strangers(log)
-        self.health = HealthServer(create_app(self.condition, self.metrics), config.observe.host, config.observe.port)
+        self.health = HealthServer(self.condition, self.metrics, config.observe.host, config.observe.port)
         self.servers: list[MllpServer] = []
         self._journal: SqliteJournal | None = None
         self._endpoint: Endpoint | None = None

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import resource
 import socket
 import stat
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-
-import aiohttp
 
 from hl7bridge.config import Config, Listener
 from hl7bridge.errors import Hl7BridgeError
 from hl7bridge.examine.finding import Finding, Grade
 from hl7bridge.tls.rotation import DAY, Rotating
 
+ANSWER_WITHIN = 2.0  # seconds
+ANSWER_MAX = 1024 * 1024  # bytes
 SPARE_FILES = 128  # file descriptors beside those of connections: journal, tables, endpoint, logs
 
 
 async def is_running(config: Config) -> bool:
     """Does our daemon answer on the health port already?"""
     host = "127.0.0.1" if config.observe.host in ("", "0.0.0.0", "::") else config.observe.host
+    return await asyncio.to_thread(_answers, host, config.observe.port)
+
+
+def _answers(host: str, port: int) -> bool:
+    connection = HTTPConnection(host, port, timeout=ANSWER_WITHIN)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session,
-            session.get(f"http://{host}:{config.observe.port}/healthz") as answer,
-        ):
-            return "checks" in await answer.json()
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        connection.request("GET", "/healthz")
+        answer = json.loads(connection.getresponse().read(ANSWER_MAX))
+    except (HTTPException, OSError, ValueError):
         return False
+    finally:
+        connection.close()
+    return isinstance(answer, dict) and "checks" in answer
 
 
 def ports(config: Config, running: bool) -> Iterator[Finding]:

@@ -45,6 +45,7 @@ SANS_IO = [
     "fhir/resource",
     "fhir/unroll",
     "journal/protocol",
+    "observe/probes",
     *(f"guide/{p.stem}" for p in sorted((CODE / "guide").glob("*.py")) if p.stem != "sheet"),
     *(f"torture/{p.stem}" for p in sorted((CODE / "torture").glob("*.py")) if p.stem not in ("report", "runner")),
     *(f"hl7v2/{p.stem}" for p in sorted((CODE / "hl7v2").glob("*.py")) if not p.stem.startswith("definitions")),
