@@ -109,7 +109,7 @@ class Bridge:
         self._begin("strangers", self.strangers.run())
         service = await self.reloading.start()
         joining = Joining(journal, self.config, self._joined, self._worker_watch.trouble)
-        translating = Translating(self._start_translators(service), self.metrics, joining.is_part)
+        translating = Translating(self._start_translators(service), service, self.metrics, joining.is_part)
         worker = self._start_worker(journal, translating)
         self._begin("joining", joining.run())
         self._start_replies(journal, translating)

@@ -62,15 +62,23 @@ class Made(Delivered, Protocol):
     def issues(self) -> Mapping[Any, int]: ...
 
 
-# of a message, its listener's name and its peer's; raises as Translating.translate
-Make = Callable[[bytes, str, str], Awaitable[Made]]
+class Make(Protocol):
+    """Translates a message that came in by a listener; raises as Translating.translate."""
+
+    def __call__(self, raw: bytes, listener: str, peer: str, *, urgent: bool = False) -> Awaitable[Made]: ...
 
 
 class Translating(Translator):
     """Translates for the worker and for `ack: translated`, and counts what the tables could not carry."""
 
-    def __init__(self, make: Make, metrics: Metrics, is_part: Callable[[Entry], bool] = lambda _: False) -> None:
-        self._make, self._metrics, self._is_part = make, metrics, is_part
+    def __init__(
+        self, make: Make, service: InService, metrics: Metrics, is_part: Callable[[Entry], bool] = lambda _: False
+    ) -> None:
+        self._make, self._service, self._metrics, self._is_part = make, service, metrics, is_part
+
+    @property
+    def tables(self) -> object:
+        return self._service.tables
 
     async def translate(self, entry: Entry) -> Made:
         """For the worker. Raises MessageError; whatever it raises carries the `mapping_version` that failed.
@@ -97,7 +105,7 @@ class Translating(Translator):
     async def why_not(self, raw: bytes, peer: str, listener: str) -> MessageError | None:
         """For `ack: translated`: why the tables do not lead from these bytes to a bundle."""
         try:
-            await self._make(raw, listener, peer)
+            await self._make(raw, listener, peer, urgent=True)
         except MessageError as error:
             return error
         return None
@@ -113,8 +121,8 @@ class InThreads:
         self._service = service
         self._executor = ThreadPoolExecutor(TRANSLATORS, thread_name_prefix="translate")
 
-    async def __call__(self, raw: bytes, listener: str, peer: str) -> Made:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener, peer)
+    def __call__(self, raw: bytes, listener: str, peer: str, *, urgent: bool = False) -> asyncio.Future[Made]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._translate, raw, listener, peer)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -27,11 +27,12 @@ EVERYTHING = "\0room"  # stands for the whole room where a lane is meant; no lan
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What is known of a message here: its order of arrival, its id, its lanes."""
+    """What is known of a message here: its order of arrival, its id, its lanes, its bytes."""
 
     seq: int
     id: str
     lanes: tuple[str, ...] = field(repr=False)
+    size: int = 0
 
 
 @dataclass(slots=True)

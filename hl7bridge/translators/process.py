@@ -10,11 +10,13 @@ What holds and why:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO
 
@@ -25,6 +27,7 @@ from hl7bridge.translators.answer import answer
 from hl7bridge.translators.wire import LENGTH, Load, Loaded, framed
 
 NICENESS = 5  # an answer to a sender comes first
+PIPE = 512 * 1024  # bytes that answers may wait in before the daemon has read them
 
 
 def main(lifeline: int) -> None:
@@ -34,6 +37,8 @@ def main(lifeline: int) -> None:
     sys.excepthook = _tell
     threading.Thread(target=_end_with_the_daemon, args=(lifeline,), daemon=True).start()
     os.nice(NICENESS)
+    with suppress(OSError):  # more than the system lets this user have: then it waits for the daemon more often
+        fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, PIPE)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not get between the answers
     serve(sys.stdin.buffer, answers)

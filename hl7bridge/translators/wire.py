@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from hl7bridge.service.tablesets import TableSets
@@ -64,3 +65,26 @@ class Failed(NamedTuple):
 def framed(said: Any) -> bytes:
     body = pickle.dumps(said, pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(body)) + body
+
+
+class Answers:
+    """What came out of a process so far, taken apart into what it said."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Everything that is whole now, in order."""
+        buffer = self._buffer
+        buffer += data
+        at = 0
+        while len(buffer) - at >= LENGTH.size:
+            begin = at + LENGTH.size
+            end = begin + LENGTH.unpack_from(buffer, at)[0]
+            if len(buffer) < end:
+                break
+            with memoryview(buffer)[begin:end] as body:
+                said = pickle.loads(body)  # by our own process, over a pipe of its own
+            at = end
+            yield said
+        del buffer[:at]

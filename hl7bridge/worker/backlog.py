@@ -192,4 +192,4 @@ class Backlog:
 
 
 def _item(entry: Entry) -> Item:
-    return Item(entry.seq, entry.id, entry.lanes)
+    return Item(entry.seq, entry.id, entry.lanes, len(entry.raw))

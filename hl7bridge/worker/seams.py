@@ -42,6 +42,11 @@ class Translator(ABC):
     async def translate(self, entry: Entry) -> Translation:
         """Raises what a Translate raises; BrokenExecutor where that is no message's fault."""
 
+    @property
+    def tables(self) -> object:
+        """What is in service: another object means that a translation from before is out of date."""
+        return None
+
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """Nothing more will come."""
 

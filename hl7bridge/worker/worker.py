@@ -8,6 +8,9 @@ What holds and why:
   exception of the journal or the disk makes it wait. Nothing ends the loop but `drain`.
 - Translation runs beside the event loop, so that a slow message holds up no ACK: in threads, or where the Translator
   does it (hl7bridge.translators: in processes).
+- Translating does not wait for sending: while `concurrency` messages are with the endpoint, further ones are
+  translated, up to `AHEAD` and `AHEAD_BYTES`, and wait for a turn. With other tables in service by then, they are
+  translated again; when the circuit opens or the worker drains, they go back to their lanes as if never started.
 - No busy polling: `wake`, a finished message, the next due time, the circuit's next probe and a look once a second for
   what another process replayed end a rest.
 - Order is `delivery.lanes`, pauses and the circuit are `delivery.retry`, answers are `delivery.outcome`, what comes
@@ -55,6 +58,9 @@ from hl7bridge.worker.seams import (
     Translator,
 )
 
+AHEAD = 64  # messages that are translated, or waiting for their turn, while others are being sent
+AHEAD_BYTES = 1024 * 1024  # none is started ahead while the started ones hold this many
+
 
 class Worker:
     """Delivers what the journal holds until drained. One per journal, used in one event loop.
@@ -95,6 +101,8 @@ class Worker:
         hold = config.dead_letters.lane == "hold"
         self._backlog = Backlog(journal, self._clock, self._lanes, hold=hold, longest=retry.cap)
         self._ends = Ends(journal, letters, self.letterbox, self._backlog, schedule, self._clock, self._telling, chance)
+        self._turns = asyncio.Semaphore(self._concurrency)  # to send
+        self._started_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._clean = True
@@ -147,7 +155,7 @@ class Worker:
         """A message was appended. As Backlog.came; call it in the event loop, in the order of the journal."""
         self._backlog.came(seq, size, make)
         # while nothing may start, what ends that (an answer, a pause, a probe) stirs, not each message that comes
-        if self._lanes.running < self._concurrency and self.circuit.ready(self._clock.monotonic()):
+        if self._may_start(self._clock.monotonic()):
             self._stir.set()
 
     def parked(self, id: str) -> None:
@@ -164,14 +172,22 @@ class Worker:
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
+    def _may_start(self, now: float) -> bool:
+        """One that could be sent at once, or one to be translated ahead: only while the endpoint works."""
+        if self._lanes.running < self._concurrency:
+            return self.circuit.ready(now)
+        ahead = self._lanes.running < self._concurrency + AHEAD and self._started_bytes < AHEAD_BYTES
+        return ahead and self.circuit.state is CircuitState.CLOSED
+
     def _start_what_may(self) -> None:
         now = self._clock.monotonic()
-        while self._lanes.running < self._concurrency and self.circuit.ready(now):
-            item = self._lanes.start(now, probe=self.circuit.state is not CircuitState.CLOSED)
+        while self._may_start(now):
+            probe = self.circuit.state is not CircuitState.CLOSED
+            item = self._lanes.start(now, probe)
             if item is None:
                 return
-            permit = self.circuit.permit(now)
-            assert permit is not None  # it was ready
+            permit = self.circuit.permit(now) if probe else None
+            self._started_bytes += item.size
             task = asyncio.create_task(self._handle(item, permit))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -207,10 +223,10 @@ class Worker:
 
     # --- one message ---------------------------------------------------------------------------------------------
 
-    async def _handle(self, item: Item, permit: Permit) -> None:
-        """One attempt at one message, whatever happens in it."""
+    async def _handle(self, item: Item, probe: Permit | None) -> None:
+        """One attempt at one message, whatever happens in it. `probe`: leave to find out whether the endpoint works."""
         try:
-            await self._attempt(item, permit)
+            await self._attempt(item, probe)
         except (JournalError, BrokenExecutor, OSError) as error:
             self._telling.trouble("message", f"{item.id}: {type(error).__name__}")
             self._ends.postpone(item.id)
@@ -218,10 +234,12 @@ class Worker:
             self._telling.trouble("bridge", f"{item.id}: {where(error)}")
             self._ends.postpone(item.id)
         finally:
-            self.circuit.returned(permit)
+            self._started_bytes -= item.size
+            if probe is not None:
+                self.circuit.returned(probe)
             self._stir.set()
 
-    async def _attempt(self, item: Item, permit: Permit) -> None:
+    async def _attempt(self, item: Item, probe: Permit | None) -> None:
         entry = await self._backlog.fetch(item.id)
         if entry is None:
             self._ends.end(item.id, None)
@@ -230,26 +248,41 @@ class Worker:
         if entry.damaged:
             await self._ends.die(entry, tries, Dead(reasons.DAMAGED, entry.damaged), None)
             return
+        tables = self._translator.tables
         translation = await self._translated(entry, tries)
         if translation is None:
             return
-        if not permit.probe and self.circuit.state is not CircuitState.CLOSED:
-            self._lanes.put_back(entry.id)  # the circuit opened meanwhile: not an attempt
-            return
-        started = self._clock.monotonic()
-        tries.sent += 1
-        shipment = Shipment(entry.id, entry.received_at, translation.bundle, translation.entries)
-        try:
-            outcome = await self._endpoint.deliver(shipment)
-        except Exception as error:  # an endpoint must not raise; if one does, it is not this message's fault
-            outcome = judge(TransportFailure("protocol", type(error).__name__), translation.entries, 0.0)
-        self._tell_circuit(permit, outcome)
+        waits = self._turns.locked()
+        async with self._turns:
+            if self._translator.tables is not tables:
+                translation = await self._translated(entry, tries)
+                if translation is None:
+                    return
+            permit = probe or self._permit()
+            if permit is None or (waits and self._draining):
+                self._lanes.put_back(entry.id)  # not an attempt
+                return
+            started = self._clock.monotonic()
+            outcome = await self._sent(entry, tries, translation)
+            self._tell_circuit(permit, outcome)
         if isinstance(outcome, Delivered):
             await self._ends.deliver(entry, tries, translation, outcome, self._clock.monotonic() - started)
         elif isinstance(outcome, Dead):
             await self._ends.die(entry, tries, outcome, translation)
         else:
             await self._ends.retry(entry, tries, outcome, translation)
+
+    def _permit(self) -> Permit | None:
+        """None: the circuit opened while the message was translated, or waited for its turn."""
+        return self.circuit.permit(self._clock.monotonic()) if self.circuit.state is CircuitState.CLOSED else None
+
+    async def _sent(self, entry: Entry, tries: Tries, translation: Translation) -> Outcome:
+        tries.sent += 1
+        shipment = Shipment(entry.id, entry.received_at, translation.bundle, translation.entries)
+        try:
+            return await self._endpoint.deliver(shipment)
+        except Exception as error:  # an endpoint must not raise; if one does, it is not this message's fault
+            return judge(TransportFailure("protocol", type(error).__name__), translation.entries, 0.0)
 
     async def _translated(self, entry: Entry, tries: Tries) -> Translation | None:
         """The bundle; None when the message became a dead letter instead."""

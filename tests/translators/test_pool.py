@@ -20,7 +20,8 @@ from hl7bridge.errors import ConfigError, PeerError, TranslationError
 from hl7bridge.mapping.mappings import load_mappings
 from hl7bridge.service.tablesets import TableSets
 from hl7bridge.translation import translate
-from hl7bridge.translators import Pool, count, pool
+from hl7bridge.translators import Pool, count, line, pool
+from hl7bridge.translators.line import Line
 from hl7bridge.translators.process import serve
 from hl7bridge.translators.wire import Work, framed
 
@@ -93,27 +94,28 @@ async def test_a_message_whose_process_is_killed_is_translated_by_the_next(one: 
     assert troubles == ["translator: a translating process ended (-9); it is replaced"]
 
 
-async def test_a_message_that_ends_two_processes_is_given_up(one: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_that_ends_two_processes_is_given_up_and_those_behind_it_are_not(
+    one: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool, "PAUSE", (0.0, 0.0))
     task, pid = await under_way(one)
-    begin = one._begin
+    behind = [asyncio.create_task(ask(one)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    heard = Line.pipe_data_received
 
-    async def doomed() -> asyncio.subprocess.Process:
-        process = await begin()
-        process_do = one._do
+    def deadly(self: Line, fd: int, data: bytes) -> None:
+        """The next process ends as soon as it has its tables, in its first message: the one that was given back."""
+        if not self.loaded:
+            os.kill(self.pid, signal.SIGKILL)
+            monkeypatch.setattr(Line, "pipe_data_received", heard)
+        heard(self, fd, data)
 
-        async def do(job: pool._Job, at: asyncio.subprocess.Process) -> None:
-            os.kill(at.pid, signal.SIGKILL)
-            await process_do(job, at)
-
-        monkeypatch.setattr(one, "_do", do)
-        return process
-
-    monkeypatch.setattr(one, "_begin", doomed)
+    monkeypatch.setattr(Line, "pipe_data_received", deadly)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(TranslationError, match="ended its process 2 times") as failed:
         await task
     assert failed.value.reason is reasons.INTERNAL_ERROR
+    assert all(b'"Patient"' in bundle for bundle in await asyncio.gather(*behind))
 
 
 async def test_a_process_killed_while_it_rests_counts_against_no_message(
@@ -127,12 +129,11 @@ async def test_a_process_killed_while_it_rests_counts_against_no_message(
 
 
 async def test_a_message_that_hangs_is_given_up_and_the_next_is_translated(one: Pool) -> None:
-    one._limit = 0.2
+    one._lines[0]._limit = 0.2
     task, pid = await under_way(one)
     with pytest.raises(TranslationError, match=r"longer than 0\.2 s") as failed:
         await task
     assert failed.value.reason is reasons.INTERNAL_ERROR
-    one._limit = WITHIN
     assert b'"Patient"' in await ask(one)
     assert one.processes[0] != pid
 
@@ -145,11 +146,47 @@ async def test_what_is_asked_after_a_swap_gets_the_new_tables_and_what_was_befor
     task, pid = await under_way(one)
     await asyncio.sleep(0.05)  # handed over
     one.swap(TableSets(Config(), lambda _: new))
-    after = [asyncio.create_task(one.translate(ADMIT, "default")) for _ in range(3)]
+    after = [one.translate(ADMIT, "default") for _ in range(3)]
     os.kill(pid, signal.SIGCONT)
     assert b'"div"' not in await task
     assert [made.mapping_version for made in await asyncio.gather(*after)] == [new.version] * 3
     assert one.processes[0] == pid
+
+
+async def test_what_stands_behind_a_message_that_takes_long_is_translated_by_others(
+    tables: TableSets, troubles: list[str]
+) -> None:
+    made = Pool(2, tables, WITHIN, lambda what, detail: troubles.append(f"{what}: {detail}"))
+    made.start()
+    async with asyncio.timeout(WITHIN):
+        while not all(running.loaded for running in made._lines.values()) or len(made._lines) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    os.kill(made.processes[0], signal.SIGSTOP)
+    asked = [asyncio.create_task(ask(made)) for _ in range(8)]
+    async with asyncio.timeout(WITHIN):
+        while sum(task.done() for task in asked) < 7:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert sum(task.done() for task in asked) == 7  # but for the one that is under way
+        os.kill(made.processes[0], signal.SIGCONT)
+        assert all(b'"Patient"' in bundle for bundle in await asyncio.gather(*asked))
+    assert not troubles
+    await made.close()
+
+
+async def test_what_a_sender_waits_for_goes_before_what_does_not(one: Pool) -> None:
+    os.kill(one.processes[0], signal.SIGSTOP)
+    order: list[str] = []
+    for number in range(2 * line.MOST):
+        one.translate(ADMIT, "default").add_done_callback(lambda _, number=number: order.append(str(number)))
+    await asyncio.sleep(0.01)
+    last = one.translate(ADMIT, "default", urgent=True)
+    last.add_done_callback(lambda _: order.append("urgent"))
+    os.kill(one.processes[0], signal.SIGCONT)
+    async with asyncio.timeout(WITHIN):
+        while len(order) <= 2 * line.MOST:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert order.index("urgent") == line.MOST  # right behind what the process had already
 
 
 async def test_a_process_that_does_not_start_is_tried_again_and_harms_no_message(
@@ -175,7 +212,7 @@ async def test_closing_ends_the_processes_and_cancels_what_waits(tables: TableSe
     made.start()
     await ask(made)
     pids = list(made.processes.values())
-    waiting = asyncio.create_task(made.translate(ADMIT, "default"))
+    waiting = made.translate(ADMIT, "default")
     await asyncio.sleep(0)
     await made.close()
     with pytest.raises(asyncio.CancelledError):

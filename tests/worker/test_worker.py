@@ -30,6 +30,8 @@ from hl7bridge.delivery.endpoint import Shipment
 from hl7bridge.delivery.outcome import Blame, Dead, Misconfigured, Outcome, RetryAt
 from hl7bridge.errors import JournalError, TranslationError
 from hl7bridge.journal.protocol import Change, Entry, State
+from hl7bridge.worker.seams import Translator
+from hl7bridge.worker.worker import AHEAD, AHEAD_BYTES
 
 MakeBench = Callable[..., Bench]
 SENTINEL = "ZZSENTINELZZ"
@@ -483,6 +485,70 @@ async def test_drain_ends_what_is_in_flight_and_starts_nothing_more(bench: Bench
     states = [bench.journal.state(id) for id in bench.journal.entries]
     assert states.count(State.DELIVERED) == len(bench.endpoint.sent) == 4
     assert states.count(State.RECEIVED) == 6
+
+
+async def test_further_messages_are_translated_while_others_are_sent(bench: Bench) -> None:
+    for number in range(AHEAD + 40):
+        bench.journal.add(f"p{number}")
+    bench.endpoint.gate = asyncio.Event()
+    async with bench:
+        await bench.until(lambda: len(bench.observer.named("translated")) == 4 + AHEAD)
+        await asyncio.sleep(0.01)
+        assert len(bench.observer.named("translated")) == 4 + AHEAD
+        assert len(bench.endpoint.running) == 4
+        bench.endpoint.gate.set()
+        await bench.settled()
+    assert bench.endpoint.most == 4
+    assert len(bench.endpoint.delivered) == AHEAD + 40
+
+
+async def test_large_messages_are_not_translated_ahead(bench: Bench) -> None:
+    for number in range(20):
+        bench.journal.add(f"p{number}", raw=b"MSH|^~\\&|" + b"x" * AHEAD_BYTES)
+    bench.endpoint.gate = asyncio.Event()
+    async with bench:
+        await bench.until(lambda: len(bench.observer.named("translated")) == 4)
+        await asyncio.sleep(0.01)
+        assert bench.worker.in_flight == 4
+        bench.endpoint.gate.set()
+        await bench.settled()
+
+
+async def test_what_waited_when_the_circuit_opened_goes_back_uncounted_and_is_delivered_later(bench: Bench) -> None:
+    ids = [bench.journal.add(f"p{number}") for number in range(20)]
+    bench.endpoint.gate = asyncio.Event()
+    bench.endpoint.script = {id: [WRONG_PASSWORD] for id in ids[:4]}
+    async with bench:
+        await bench.until(lambda: len(bench.observer.named("translated")) == 20)
+        bench.endpoint.gate.set()
+        await bench.until(lambda: bench.worker.circuit.state.value == "open")
+        await bench.settled()
+    assert bench.endpoint.sent[:4] == ids[:4]
+    assert len(bench.endpoint.sent) == 24  # only the first four were ever refused
+    assert all(entry.attempts == 0 for entry in bench.journal.entries.values())
+
+
+async def test_what_waits_for_its_turn_is_translated_again_when_other_tables_are_in_service(bench: Bench) -> None:
+    class Versioned(Translator):
+        version = "old"
+
+        @property
+        def tables(self) -> object:
+            return self.version
+
+        async def translate(self, entry: Entry) -> Bundle:
+            return Bundle(mapping_version=self.version)
+
+    bench.renewed(Versioned())
+    ids = [bench.journal.add(f"p{number}") for number in range(10)]
+    bench.endpoint.gate = asyncio.Event()
+    async with bench:
+        await bench.until(lambda: len(bench.observer.named("translated")) == 10)
+        Versioned.version = "new"
+        bench.endpoint.gate.set()
+        await bench.settled()
+    versions = [bench.journal.entries[id].mapping_version for id in ids]
+    assert (versions.count("old"), versions.count("new")) == (4, 6)
 
 
 async def test_drain_gives_up_on_an_endpoint_that_hangs_and_leaves_its_messages_undelivered(bench: Bench) -> None:

@@ -18,7 +18,7 @@ from hl7bridge.delivery.endpoint import Probe, Shipment
 from hl7bridge.delivery.outcome import Blame, Dead, Delivered, Outcome, RetryAt, Unauthorised
 from hl7bridge.errors import JournalError, JournalRefusal
 from hl7bridge.journal.protocol import Appended, Change, Entry, Figures, Filter, Received, State, Step
-from hl7bridge.worker import Observer, Worker
+from hl7bridge.worker import Observer, Translator, Worker
 
 START = 1_700_000_000.0
 
@@ -270,11 +270,11 @@ class Bench:
         self.worker = self.renewed()
         self._task: asyncio.Task[None] | None = None
 
-    def renewed(self) -> Worker:
-        """The worker of another run of the daemon."""
+    def renewed(self, translator: Translator | None = None) -> Worker:
+        """The worker of another run of the daemon; `translator` in place of `translate`."""
         self.worker = Worker(
             self.journal,
-            lambda entry: self.translate(entry),
+            translator or (lambda entry: self.translate(entry)),
             self.endpoint,
             self.letters,
             self.config,
