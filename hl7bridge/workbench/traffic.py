@@ -1,12 +1,13 @@
 """Much traffic through one function, in as many processes as there are cores: for `diff`, `coverage` and their like.
 
 What holds and why:
-- Results come in the order of the items, however many processes work, and reading runs at most a chunk a process ahead:
-  a feed or a journal may be larger than memory.
+- Results come in the order of the items, however many processes work, and reading runs at most `RESULTS` chunks a
+  process ahead: a feed or a journal may be larger than memory.
 - The processes are forked: tables that are loaded and compiled are shared with them, not loaded again. Only items and
   results are copied, so results should be small (counts and paths, not bundles).
 - Each process has one chunk at a time and its answer is read before it gets the next: neither side can wait for the
   other while its own pipe is full.
+- Who is done first gets the next chunk: a chunk that takes long holds up nobody, until `RESULTS` a process wait for it.
 - Interrupting ends all of them; a process that dies takes the whole work with it, as an error: nothing is left out
   silently.
 """
@@ -20,11 +21,12 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar, cast
 
 from hl7bridge.errors import Hl7BridgeError
 
+RESULTS = 8  # that are kept for each process until those before them are there
 AT_ONCE = 100  # items a process gets at a time: large enough that copying costs little, small enough to share evenly
 
 T = TypeVar("T")
@@ -63,19 +65,26 @@ def _joined(ahead: list[list[T]], chunks: Iterator[list[T]]) -> Iterator[list[T]
 def _forked(function: Callable[[list[T]], R], chunks: Iterator[list[T]], processes: int) -> Iterator[R]:
     gc.freeze()  # what is loaded already is never looked at by the collector, so its memory stays shared
     helpers = [_Helper(function) for _ in range(processes)]
-    busy: deque[_Helper] = deque()
+    numbered = enumerate(chunks)
+    busy: dict[Connection, tuple[_Helper, int]] = {}
+    results: dict[int, R] = {}
+    idle, told = deque(helpers), 0
     try:
-        for helper in helpers:
-            if (chunk := next(chunks, None)) is not None:
-                helper.give(chunk)
-                busy.append(helper)
-        while busy:
-            helper = busy.popleft()
-            result = helper.take()
-            if (chunk := next(chunks, None)) is not None:
-                helper.give(chunk)
-                busy.append(helper)
-            yield result
+        while True:
+            while idle and len(busy) + len(results) < RESULTS * processes and (one := next(numbered, None)) is not None:
+                helper = idle.popleft()
+                helper.give(one[1])
+                busy[helper.pipe] = helper, one[0]
+            if told in results:
+                yield results.pop(told)
+                told += 1
+                continue
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                helper, number = busy.pop(cast(Connection, pipe))
+                results[number] = helper.take()
+                idle.append(helper)
     finally:
         for helper in helpers:
             helper.end()
@@ -87,20 +96,20 @@ class _Helper:
 
     def __init__(self, function: Callable[[list[Any]], Any]) -> None:
         context = multiprocessing.get_context("fork")
-        self._pipe, theirs = context.Pipe()
+        self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(function, theirs), daemon=True)
         self._process.start()
         theirs.close()
 
     def give(self, chunk: list[Any]) -> None:
         try:
-            self._pipe.send(chunk)
+            self.pipe.send(chunk)
         except OSError:
             raise self._gone() from None
 
     def take(self) -> Any:
         try:
-            fine, result = self._pipe.recv()
+            fine, result = self.pipe.recv()
         except (EOFError, OSError):
             raise self._gone() from None
         if not fine:
@@ -112,7 +121,7 @@ class _Helper:
         return Hl7BridgeError(f"a helper process ended (exit code {self._process.exitcode}); is there memory enough?")
 
     def end(self) -> None:
-        self._pipe.close()
+        self.pipe.close()
         self._process.terminate()
         self._process.join()
 

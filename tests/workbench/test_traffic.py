@@ -5,8 +5,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 from hl7bridge.cli.inputs import Input, Unusable, messages
 from hl7bridge.errors import Hl7BridgeError
-from hl7bridge.workbench.traffic import work
+from hl7bridge.workbench.traffic import RESULTS, work
 
 ADMIT = b"MSH|^~\\&|ADT|NORTH|||20240501120000||ADT^A01|C1|P|2.5\rEVN|A01\r"
 
@@ -38,6 +40,35 @@ def test_several_processes_do_the_work_and_not_this_one() -> None:
 def test_results_larger_than_a_pipe_do_not_stop_it() -> None:
     items = [b"x" * 300_000] * 8
     assert [len(part[0]) for part in work(lambda chunk: chunk, items, processes=2, at_once=1)] == [300_000] * 8
+
+
+def test_a_chunk_that_takes_long_holds_up_nobody() -> None:
+    done = multiprocessing.get_context("fork").Value("i", 0)
+
+    def slow(chunk: list[int]) -> bool:
+        """The first takes until the other process has done five."""
+        until = time.monotonic() + 30
+        while chunk[0] == 0 and done.value < 5 and time.monotonic() < until:
+            time.sleep(0.005)
+        with done.get_lock():
+            done.value += 1
+        return done.value >= 5
+
+    assert next(work(slow, range(100), processes=2, at_once=1))
+
+
+def test_results_wait_for_those_before_them_only_up_to_a_bound() -> None:
+    done = multiprocessing.get_context("fork").Value("i", 0)
+
+    def slow(chunk: list[int]) -> int:
+        if chunk[0] == 0:
+            time.sleep(0.3)
+            return int(done.value)
+        with done.get_lock():
+            done.value += 1
+        return 0
+
+    assert next(work(slow, range(1000), processes=2, at_once=1)) <= 2 * RESULTS
 
 
 def test_reading_runs_only_little_ahead() -> None:
