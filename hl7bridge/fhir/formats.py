@@ -12,6 +12,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -77,6 +78,11 @@ def uri(value: Any, known: object = None) -> str | None:
     return None
 
 
+def is_uuid(value: str) -> bool:
+    """Whether a text is a uri that is a uuid."""
+    return _UUID(value) is not None
+
+
 def identifier(value: Any, known: object = None) -> str | None:
     if value.__class__ is str and len(value) <= _ID_LENGTH and _ID(value):
         return None
@@ -105,6 +111,18 @@ def date_time(value: Any, known: object = None) -> str | None:
 def instant(value: Any, known: object = None) -> str | None:
     good = value.__class__ is str and _in_calendar(_INSTANT(value), 1, 2, 3)
     return None if good else ": is no instant: date, time with seconds, offset"
+
+
+@lru_cache(maxsize=32)
+def is_date_time(value: str) -> bool:
+    """The verdict on a text, kept for a short while: a message says the same moment many times."""
+    return date_time(value) is None
+
+
+@lru_cache(maxsize=32)
+def is_instant(value: str) -> bool:
+    """The same of an instant."""
+    return instant(value) is None
 
 
 def time(value: Any, known: object = None) -> str | None:

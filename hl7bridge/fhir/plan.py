@@ -19,7 +19,8 @@ from hl7bridge.fhir.invariants import Invariant
 from hl7bridge.fhir.model import Element, Model
 from hl7bridge.fhir.resource import Body
 from hl7bridge.fhir.terms import Terms, is_language
-from hl7bridge.fhir.unroll import Check, Insides, Known, Shapes, unjudged, unrolled
+from hl7bridge.fhir.unroll import Check, Code, Insides, Known, Systems, unjudged
+from hl7bridge.fhir.unroll import Shape as Often
 
 Part = tuple[Check, Check | None]  # of an element: the check of its value and, where it is a list, of one item
 
@@ -99,7 +100,8 @@ class Plans:
         self._terms = terms
         self._checks: dict[str, Check] = {}
         self._resources: dict[str, Check] = {}  # those of types of resources
-        self._insides = Insides({}, {}, {})
+        self._insides = Insides({}, {}, {}, set())
+        self._code = Code(self._insides, Systems(terms))
 
     def of(self, type: str) -> Check:
         """The check of a type, a backbone element or a resource."""
@@ -124,33 +126,61 @@ class Plans:
         return check(body, known)
 
     def _resource(self) -> Check:
-        return self.resource
+        """Of any type: code is made for those that contain nothing."""
+        resource, code, types = self.resource, self._code, self._insides.types
+        long: dict[str, dict[tuple[str, ...], Callable[[Any, Known], bool]]] = {}
+
+        def accepts(body: Any, known: Known) -> bool:
+            if body.__class__ is dict and "contained" not in body:
+                type = body.get("resourceType")
+                often = long.get(type) if type.__class__ is str else None
+                if often is not None:
+                    look = often.get(tuple(body))
+                    if look is not None:
+                        return look(body, known)
+                elif type in self._resources:
+                    long[type] = code.long(types[self._resources[type]])
+            return resource(body, known) is None
+
+        code.put("resource", accepts)
+        types[resource] = "resource"
+        return resource
 
     def _compile(self, type: str) -> Check:
-        shapes: Shapes = {}
-        rules = _Rules(self._model, type, self._all_invariants(type), lambda: self._fill(type))
+        """Asks the code there is for the type; where that does not know, all is judged plainly.
 
-        def check(body: Any, known: Known) -> str | None:
+        The code is made for a shape when it has been needed often.
+        """
+        shapes: dict[tuple[str, ...], Check] = {}
+        rules = _Rules(self._model, type, self._all_invariants(type), lambda: self._fill(type))
+        name = f"t{len(self._insides.types)}"
+
+        def plain(body: Any, known: Known) -> str | None:
             if body.__class__ is not dict:
                 return ": is no object"
             names = tuple(body)
-            shape = shapes.get(names)
-            if shape is None:
-                shape = self._shape(rules.shape(names), names, shapes)
+            judge = shapes.get(names)
+            if judge is None:
+                judge = self._plain(rules.shape(names), names, name)
                 if len(shapes) < MAX_SHAPES:
-                    shapes[names] = shape
-            return shape(body, known)
+                    shapes[names] = judge
+            return judge(body, known)
 
-        self._insides.shapes[check] = shapes
+        accepts = self._code.begin(name, plain)
+
+        def check(body: Any, known: Known) -> str | None:
+            return None if accepts(body, known) else plain(body, known)
+
+        self._insides.types[check] = name
         return check
 
-    def _shape(self, shape: Shape, names: tuple[str, ...], shapes: Shapes) -> Check:
-        """The check of bodies with these names; it becomes straight-line code when it has been needed often."""
+    def _plain(self, shape: Shape, names: tuple[str, ...], type: str) -> Check:
+        """The check of bodies with these names."""
         parts, invariants, wrong = shape
         checks = [check for check, _ in parts]
         times = iter(range(OFTEN))
 
-        def check(body: Any, known: Known) -> str | None:
+        def judge(body: Any, known: Known) -> str | None:
             for part, value, name in zip(checks, body.values(), names, strict=False):
                 problem = part(value, known)
                 if problem is not None:
@@ -158,11 +188,11 @@ class Plans:
             for text, holds, _ in invariants:
                 if not holds(body):
                     return f": {text}"
-            if wrong is None and next(times, None) is None and names in shapes:
-                shapes[names] = unrolled(names, parts, self._insides, invariants)
+            if wrong is None and next(times, None) is None:
+                self._code.add(type, Often(names, parts, invariants))
             return wrong
 
-        return check
+        return judge
 
     def _all_invariants(self, type: str) -> tuple[Invariant, ...]:
         """Its own and those of the types it derives from; a system must know its code."""
@@ -174,6 +204,7 @@ class Plans:
                 code, system = body.get("code"), body.get("system")
                 return code is None or system is None or not refuses(system, code)
 
+            self._insides.coded.add(known_to_its_system)
             found.append(Invariant("the system has no such code", known_to_its_system, ("code",)))
         bound = [e.name for e in self._model.elements(type).values() if e.is_primitive and e.codes and not e.many]
         if bound:

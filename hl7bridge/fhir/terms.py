@@ -59,18 +59,29 @@ class Terms:
         said = self._data.get(system, "")
         return said.split("\t" if "\t" in said else " ")
 
-    def refuses(self, system: str, code: str) -> bool:
-        """Whether the system is one of those known here and has no such code."""
+    def codes(self, system: str) -> frozenset[str] | None:
+        """The codes of a system, in each case that is right; None where no list of them is known here."""
         known = self._codes.get(system)
         if known is None:
             said = self._data.get(system)
             if said is None:
-                grammar = _GRAMMARS.get(system)
-                return grammar is not None and not grammar(code)
+                return None
             words = said.split("\t" if "\t" in said else " ")
             if system.startswith(_NO_CASE):
                 words += [word.lower() for word in words]
             known = self._codes[system] = frozenset(words)
+        return known
+
+    def has_grammar(self, system: str) -> bool:
+        """Whether the codes of a system are told by their form."""
+        return system in _GRAMMARS
+
+    def refuses(self, system: str, code: str) -> bool:
+        """Whether the system is one of those known here and has no such code."""
+        known = self.codes(system)
+        if known is None:
+            grammar = _GRAMMARS.get(system)
+            return grammar is not None and not grammar(code)
         if code in known:
             return False
         return not (system.startswith(_NO_CASE) and code.lower() in known)
