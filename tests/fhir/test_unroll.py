@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl7bridge.fhir.check import Checker
+from hl7bridge.fhir.formats import decimal
 from hl7bridge.fhir.model import model
 from hl7bridge.fhir.plan import OFTEN
 from hl7bridge.fhir.resource import Number
@@ -99,6 +100,12 @@ def look_of(expression: str) -> Callable[[Any], bool]:
 def test_what_a_look_finds_right_its_format_finds_right(form: Callable[..., str | None], value: Any) -> None:
     if look_of(LOOKS[form])(value):
         assert form(value, {}) is None
+
+
+@pytest.mark.parametrize("digits", ["7.", "07", "00.1", ".5", "٣", "1٣", "1.2.3", "", "+1", "-1", "1e5", "1 ", "²"])
+def test_no_look_takes_digits_for_a_number_that_are_none(digits: str) -> None:
+    if look_of(LOOKS[decimal])(Number(digits)):
+        assert decimal(Number(digits)) is None
 
 
 @pytest.mark.parametrize("form", LOOKS, ids=lambda form: str(form.__name__))
