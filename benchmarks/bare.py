@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from aiohttp import web
-
 START, END = b"\x0b", b"\x1c\r"
 _Item = tuple[bytes, Any, bytes]  # a message, the transport its answer goes to, the answer
 
@@ -71,25 +69,15 @@ def _serve_bare(port: int, folder: str) -> None:
     asyncio.run(run())
 
 
-def _serve_endpoint(port: int, arrivals: Any) -> None:
-    """Answers every transaction with as many entries as it has; puts (MSH-10, time of arrival) into `arrivals`."""
+class _Endpoint(asyncio.Protocol):
+    """Answers every transaction with as many entries as it has, with as little work as can be.
 
-    async def post(request: web.Request) -> web.Response:
-        body = await request.read()
-        at = time.time()
-        control_id = body.partition(b'"identifier":{')[2].partition(b'"value":"')[2].partition(b'"')[0].decode()
-        arrivals.put((control_id, at))
-        entries = ",".join(['{"response":{"status":"200 OK"}}'] * body.count(b'"fullUrl"'))
-        text = f'{{"resourceType":"Bundle","type":"transaction-response","entry":[{entries}]}}'
-        return web.Response(text=text, content_type="application/fhir+json")
+    HTTP as far as a client that keeps its connection and sends a length needs it. `arrived`: takes (MSH-10, time) of
+    each that came.
+    """
 
-    app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_post("/{path:.*}", post)
-    web.run_app(app, host="127.0.0.1", port=port, print=None, access_log=None)
-
-
-class _Silent(asyncio.Protocol):
-    """HTTP as far as a client that keeps its connection and sends a length needs it."""
+    def __init__(self, arrived: list[tuple[str, float]] | None) -> None:
+        self.arrived = arrived
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -102,15 +90,28 @@ class _Silent(asyncio.Protocol):
         if not end or len(rest) < length:
             return
         body, self.buffer = rest[:length], rest[length:]
+        if self.arrived is not None:
+            at = time.time()
+            control_id = body.partition(b'"identifier":{')[2].partition(b'"value":"')[2].partition(b'"')[0].decode()
+            self.arrived.append((control_id, at))
         entries = b",".join([b'{"response":{"status":"200 OK"}}'] * body.count(b'"fullUrl"'))
         answer = b'{"resourceType":"Bundle","type":"transaction-response","entry":[%b]}' % entries
         headers = b"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: %d\r\n\r\n" % len(answer)
         self.transport.write(headers + answer)  # type: ignore[attr-defined]
 
 
-def _serve_silent(port: int) -> None:
+def _serve_endpoint(port: int, arrivals: Any) -> None:
+    """`arrivals`: a queue that gets lists of what arrived, ten times a second; None: nothing is remembered."""
+    arrived: list[tuple[str, float]] | None = None if arrivals is None else []
+
     async def run() -> None:
-        await (await asyncio.get_running_loop().create_server(_Silent, "127.0.0.1", port)).serve_forever()
+        server = await asyncio.get_running_loop().create_server(lambda: _Endpoint(arrived), "127.0.0.1", port)
+        async with server:
+            while True:
+                await asyncio.sleep(0.1)
+                if arrived:
+                    arrivals.put(arrived.copy())
+                    arrived.clear()
 
     asyncio.run(run())
 
@@ -153,14 +154,7 @@ def bare_server() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def endpoint(arrivals: Any) -> Iterator[int]:
-    """The port of an HTTP endpoint that only answers."""
+def endpoint(arrivals: Any = None) -> Iterator[int]:
+    """The port of an HTTP endpoint that only answers; `arrivals`: see _serve_endpoint."""
     with _process(_serve_endpoint, arrivals) as port:
-        yield port
-
-
-@contextlib.contextmanager
-def silent_endpoint() -> Iterator[int]:
-    """The port of one that answers with as little work as can be, and remembers nothing."""
-    with _process(_serve_silent) as port:
         yield port

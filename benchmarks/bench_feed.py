@@ -2,9 +2,9 @@
 
 python benchmarks/bench_feed.py [--short] [--rounds 5]
 
-The feed is the shared one of 20,000 messages, else the samples again and again. Each round takes
-another part of it, so that all rounds together are the whole feed, once on each side. Making the processes is in the
-figure; loading the tables and reading the feed from its file are not: both sides do them once and alike.
+The feed is the shared one of 20,000 messages, else the samples again and again; each round is the whole of it, on
+each side. Making the processes is in the figure; loading the tables and reading the feed from its file are not: both
+sides do them once and alike.
 """
 
 from __future__ import annotations
@@ -29,19 +29,15 @@ def measure(effort: Effort) -> Iterator[Figure]:
     count = effort.of(MESSAGES, 60)
     messages = list(feed(count))
     at_once = AT_ONCE if not effort.short else 10
-    parts = [messages[number :: effort.rounds] for number in range(effort.rounds)]
 
     def side(processes: int) -> Callable[[], float]:
-        rounds = iter(parts)
-
         def translated() -> float:
-            part = next(rounds)
-            found = (Input("feed", number, raw) for number, raw in enumerate(part, 1))
+            found = (Input("feed", number, raw) for number, raw in enumerate(messages, 1))
             begin = time.perf_counter()
             done = sum(len(outcomes) for outcomes in work(translating, found, processes=processes, at_once=at_once))
             rate = done / (time.perf_counter() - begin)
-            if done != len(part):
-                raise ValueError(f"{done} outcomes of {len(part)} messages")
+            if done != count:
+                raise ValueError(f"{done} outcomes of {count} messages")
             progress(f"{done:,} messages, {processes} process{'es' * (processes > 1)}: {rate:,.0f} a second")
             return rate
 

@@ -31,11 +31,12 @@ def _arrived(arrivals: Any, sent: dict[str, float], within: float) -> list[float
     until = time.monotonic() + within
     while len(took) < len(sent) and time.monotonic() < until:
         try:
-            control_id, at = arrivals.get(timeout=0.2)
+            came = arrivals.get(timeout=0.2)
         except queue.Empty:
             continue
-        if control_id in sent:
-            took.setdefault(control_id, (at - sent[control_id]) * 1000)
+        for control_id, at in came:
+            if control_id in sent:
+                took.setdefault(control_id, (at - sent[control_id]) * 1000)
     return sorted(took.values())
 
 

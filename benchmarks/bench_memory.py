@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from bare import silent_endpoint
+from bare import endpoint
 from figures import Effort, Figure, effort, progress, show
 from senders import acknowledged
 from served import Served
@@ -31,7 +31,7 @@ def _settle(served: Served, sent: int) -> None:
 
 def measure(effort: Effort) -> Iterator[Figure]:
     first, last = effort.of(10_000, 100), effort.of(200_000, 300)
-    with silent_endpoint() as port, Served(f"http://127.0.0.1:{port}/fhir") as served:
+    with endpoint() as port, Served(f"http://127.0.0.1:{port}/fhir") as served:
         figures: dict[int, tuple[int, list[int]]] = {}
         sent, part = 0, min(first, 10_000)
         begin = time.monotonic()

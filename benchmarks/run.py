@@ -54,7 +54,7 @@ def write(name: str, figures: list[Figure], rounds: int) -> None:
     kept = [line for line in table.splitlines() if re.match(r"\| [a-z]+ \|", line) and line not in HEAD]
     kept = [line for line in kept if line.split()[1] != name] + rows(name, figures)
     kept.sort(key=lambda line: line.split()[1])
-    said = f"{machine()}. Medians of {rounds} rounds (server: of at most 3); in brackets the spread."
+    said = f"{machine()}. Medians of {rounds} rounds; in brackets the spread."
     DOCUMENT.write_text(before + START + "\n".join([said, "", *HEAD, *kept]) + "\n" + END + after, "utf-8")
 
 
