@@ -17,7 +17,7 @@ from hl7bridge import reasons
 from hl7bridge.config import ApplicationAcks, Client, Listener, Sender
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.ack import NeAl
-from hl7bridge.hl7v2.header import Header
+from hl7bridge.hl7v2.header import Header, Kind
 from hl7bridge.hl7v2.message import Message, is_null
 from hl7bridge.reasons import Reason
 
@@ -140,10 +140,11 @@ def _among(application: str, facility: str, senders: Sequence[str]) -> bool:
 
 def _names(header: Header) -> tuple[str, str]:
     """MSH-3.1 and MSH-4.1."""
-    application, facility = (
-        header.separators.components(text_of(raw))[0].strip()
-        for raw in (header.sending_application, header.sending_facility)
-    )
+    return header.kind.of(_names_in)
+
+
+def _names_in(kind: Kind) -> tuple[str, str]:
+    application, facility = (kind.separators.components(text_of(kind.field(number)))[0].strip() for number in (3, 4))
     return application, facility
 
 
@@ -172,7 +173,11 @@ def _is_in(peer: str, network: str) -> bool:
 
 def address_of(header: Header) -> str:
     """MSH-3 and MSH-4 as sent, joined by "|": who the journal says a message is from."""
-    return text_of(header.sending_application + b"|" + header.sending_facility)
+    return header.kind.of(_address_in)
+
+
+def _address_in(kind: Kind) -> str:
+    return text_of(kind.field(3) + b"|" + kind.field(4))
 
 
 def control_id_of(header: Header) -> str:
@@ -203,9 +208,12 @@ def lanes_of(message: Message) -> tuple[str, ...]:
     lanes cost time and too many cost the order. No identifier: no lane.
     """
     keys: dict[str, None] = {}
+    repetitions = message.separators.repetitions
     for segment in message.among(_PATIENT_FIELDS):
         for fields in _PATIENT_FIELDS[segment.id]:
-            found = [key for field in fields for raw in segment.repetitions(field) if (key := _key(message, raw))]
+            found = [
+                key for field in fields for raw in repetitions(segment.field(field)) if (key := _key(message, raw))
+            ]
             if found:
                 keys.update(dict.fromkeys(found))
                 break

@@ -46,8 +46,10 @@ def link_of(listener: str, header: Header) -> str:
 
 def owed(header: Header, profile: Profile) -> Owed | None:
     """The application acknowledgement that is to follow, where there is a channel for it."""
+    if profile.application_acks is None:
+        return None
     condition = ack.later(header, profile.ne_al)
-    if not condition or profile.application_acks is None:
+    if not condition:
         return None
     return Owed(profile.channel, condition, profile.application_acks.after, header.segment)
 

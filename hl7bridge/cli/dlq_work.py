@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ async def _chosen(journal: SqliteJournal, selection: Selection) -> tuple[list[En
             words = "on its way" if entry.state in _ON_ITS_WAY else "delivered"
             click.echo(f"{entry.id}: is {words} already, left alone", err=True)
         else:
-            found[entry.id] = replace(entry, raw=b"")
+            found[entry.id] = entry._replace(raw=b"")
     return sorted(found.values(), key=lambda entry: entry.seq), failed
 
 

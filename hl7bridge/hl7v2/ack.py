@@ -29,13 +29,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from hl7bridge.hl7v2.escape import DEFAULT, Separators, escape
-from hl7bridge.hl7v2.header import Header
+from hl7bridge.hl7v2.header import Header, Kind
 from hl7bridge.reasons import Reason
 
 Condition = Literal["AL", "NE", "ER", "SU"]
@@ -74,28 +73,29 @@ class Mode(NamedTuple):
     condition: Condition
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What an answer has of its own: MSH-7 and its unique MSH-10 (ASCII, no separators, at most 20 characters)."""
 
     now: datetime
-    control_id: str = field(repr=False)
+    control_id: str
+
+    def __repr__(self) -> str:
+        return "<Stamp>"
 
 
 def mode(header: Header, ne_al: NeAl = "by-version") -> Mode:
     """See the table in the module's text."""
-    return _mode(header.accept_ack, header.application_ack, header.version, ne_al)
+    return header.kind.of(_mode, ne_al)
 
 
-@lru_cache(maxsize=256)
-def _mode(accept_ack: str, application_ack: str, version: str, ne_al: NeAl) -> Mode:
-    accept, application = _word(accept_ack), _word(application_ack)
+def _mode(kind: Kind, ne_al: NeAl) -> Mode:
+    accept, application = _word(kind.accept_ack), _word(kind.application_ack)
     if not accept and not application:
         return Mode(False, "AL")
     if accept in ASKED:
         return Mode(True, accept)
     on_this_connection = ne_al == "same-connection" or (
-        ne_al == "by-version" and version_of(version) < SEPARATE_CHANNEL
+        ne_al == "by-version" and version_of(kind.version) < SEPARATE_CHANNEL
     )
     if application in ASKED and on_this_connection:
         return Mode(False, application)
@@ -104,7 +104,7 @@ def _mode(accept_ack: str, application_ack: str, version: str, ne_al: NeAl) -> M
 
 def later(header: Header, ne_al: NeAl = "by-version") -> Condition | Literal[""]:
     """On which condition an application acknowledgement is owed as an exchange of its own; "": none is."""
-    asked = _word(header.application_ack)
+    asked = header.application_ack and _word(header.application_ack)
     if asked not in ASKED or is_acknowledgement(header) or not mode(header, ne_al).enhanced:
         return ""
     return asked
@@ -170,10 +170,9 @@ def commit(header: Header, stamp: Stamp) -> bytes:
 
 
 def _positive(header: Header, code: str, msh: bytes, expected: int | None = None) -> bytes:
-    msa = [b"MSA", code.encode(), header.control_id]
-    if expected is not None:
-        msa += [b"", str(expected).encode()]
-    return _message(msh, header.separators.field.encode("latin-1").join(msa))
+    sign = header.field(1)
+    told = b"" if expected is None else b"%b%b%d" % (sign, sign, expected)
+    return b"%b\rMSA%b%b%b%b%b\r" % (msh, sign, code.encode(), sign, header.control_id, told)
 
 
 def reject(
@@ -271,37 +270,28 @@ def _msh(header: Header | None, stamp: Stamp, asks: tuple[bytes, bytes] | None =
     own = stamp.control_id.encode("ascii")
     if header is None:
         return b"|".join((b"MSH", b"^~\\&", b"", b"", b"", b"", _when(stamp), b"", b"ACK", own, b"P", DEFAULT_VERSION))
-    signs = header.separators
-    before, between, behind, plain = _around(
-        signs.field, signs.component, header.version, header.trigger_event, header.span(2, 6), header.span(11, 12)
-    )
+    before, between, behind, plain = header.kind.of(_around)
     msh = b"".join((before, _when(stamp), between, own, behind))
-    charset = b"" if plain and header.control_id.isascii() else header.field(18)
+    charset = b"" if plain and header.control_id.isascii() else header.kind.field(18)
     if asks or charset:
         more = [b"", b"", b"", *(asks or (b"", b""))]
         if charset:
             more += [b"", charset]
-        msh += signs.field.encode("latin-1").join(more)
+        msh += header.field(1).join(more)
     return msh
 
 
-@lru_cache(maxsize=256)  # a sender's messages differ in time and control id only
-def _around(
-    sign: str, component: str, version: str, event: str, addresses: tuple[bytes, ...], rest: tuple[bytes, ...]
-) -> tuple[bytes, bytes, bytes, bool]:
-    """An answer's MSH around MSH-7 and MSH-10, and whether all of it is ASCII.
-
-    addresses: MSH-2 to 6 of the message, rest: MSH-11 and 12.
-    """
-    signs, application, facility, to_application, to_facility = addresses
-    separator = sign.encode("latin-1")
-    before = separator.join((b"MSH", signs, to_application, to_facility, application, facility, b""))
-    between = separator.join((b"", b"", _message_type(version, event, component), b""))
-    behind = separator.join((b"", rest[0] or b"P", rest[1] or DEFAULT_VERSION))
+def _around(kind: Kind) -> tuple[bytes, bytes, bytes, bool]:
+    """An answer's MSH around MSH-7 and MSH-10, and whether all of it is ASCII."""
+    separator = kind.field(1)
+    application, facility, to_application, to_facility = (kind.field(number) for number in (3, 4, 5, 6))
+    before = separator.join((b"MSH", kind.field(2), to_application, to_facility, application, facility, b""))
+    answer = _message_type(kind.version, kind.trigger_event, kind.separators.component)
+    between = separator.join((b"", b"", answer, b""))
+    behind = separator.join((b"", kind.field(11) or b"P", kind.field(12) or DEFAULT_VERSION))
     return before, between, behind, before.isascii() and between.isascii() and behind.isascii()
 
 
-@lru_cache(maxsize=1024)
 def _message_type(named: str, event: str, sign: str) -> bytes:
     """ACK, from 2.2 with the event that is answered, from 2.3.1 with the structure."""
     version = version_of(named)

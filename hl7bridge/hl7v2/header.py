@@ -8,7 +8,9 @@ does not exist. Source: HL7 v2.9.1 chapter 2, MSH; events of v2.1 stand in EVN-1
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.charset import narrow
@@ -18,25 +20,27 @@ from hl7bridge.reasons import UNPARSABLE
 _DEFAULTS = "^~\\&"
 # printable ASCII signs and the three information separators that some devices use; never what frames or ends lines
 _USABLE = frozenset(chr(c) for c in (0x1D, 0x1E, 0x1F, *range(0x21, 0x7F)) if not chr(c).isalnum())
-_NO_CODES = ("",)
-_LONGEST_CODE = 40  # bytes of a field that is kept: a feed has few values of MSH-9, 11, 12, 15 and 16
+_LONGEST_KEPT: Final = 512  # bytes of an MSH of which is kept what kind it is
 _MSH = re.compile(rb"(?:\A|[\r\n])[ \t]*+(?:\xef\xbb\xbf[ \t]*+)?(MSH)", re.IGNORECASE)
 
 
-class Header:
-    """The fields of the first MSH. Bytes are as sent; text is for choosing what to do, upper case where codes are.
+Made = TypeVar("Made")
 
-    message_code, trigger_event, structure: MSH-9.1 ADT, MSH-9.2 A01 (where it is empty EVN-1, and R01 for an ORU of a
-    version that had no other), MSH-9.3 as the sender has it, for display only. processing_id: MSH-11.1 P, T or D.
-    version: MSH-12.1. accept_ack, application_ack: MSH-15, MSH-16: AL, NE, ER, SU or empty. is_ack: the message holds
-    an MSA segment.
+
+class Kind:
+    """What a header has in common with others of its sender: all of MSH but 7 (time), 8 (security), 10 (control id),
+    13 (sequence number) and 14 (continuation). Headers that differ in these alone share one object, as a rule, and
+    what follows from it is worked out once (`of`).
+
+    The names and values are those of Header.
     """
 
     __slots__ = (
         "_fields",
+        "_made",
         "accept_ack",
         "application_ack",
-        "is_ack",
+        "charsets",
         "message_code",
         "processing_id",
         "separators",
@@ -45,18 +49,76 @@ class Header:
         "version",
     )
 
-    def __init__(self, fields: list[bytes], separators: Separators, is_ack: bool) -> None:
+    def __init__(self, fields: Sequence[bytes], separators: Separators, event: str) -> None:
+        """`fields`: by their numbers. `event`: where MSH-9.2 is empty."""
         self._fields = fields
+        self._made: dict[tuple[Callable[..., Any], object], Any] = {}
         self.separators = separators
-        self.is_ack = is_ack
-        self.message_code, self.trigger_event, self.structure = (*self._codes(9), "", "")[:3]
-        self.processing_id = self._codes(11)[0]
-        self.version = self._codes(12)[0]
-        self.accept_ack = self._codes(15)[0]
-        self.application_ack = self._codes(16)[0]
+        codes = _codes(self.field(9), separators)
+        self.message_code, trigger_event, self.structure = (*codes, "", "")[:3]
+        self.trigger_event = trigger_event or event
+        self.processing_id = _codes(self.field(11), separators)[0]
+        self.version = _codes(self.field(12), separators)[0]
+        self.accept_ack = _codes(self.field(15), separators)[0]
+        self.application_ack = _codes(self.field(16), separators)[0]
+        charsets = separators.repetitions(self.field(18).decode("ascii", "backslashreplace"))
+        self.charsets = tuple(map(str.strip, charsets))
 
-    def _codes(self, number: int) -> tuple[str, ...]:
-        return _codes(self._fields[number], self.separators) if number < len(self._fields) else _NO_CODES
+    def field(self, number: int) -> bytes:
+        """As Header.field, of a field that they have in common."""
+        return self._fields[number] if number < len(self._fields) else b""
+
+    def of(self, make: Callable[..., Made], asked: object = None) -> Made:
+        """What `make` gives of this and of `asked`, one of few; kept for the next header of this kind."""
+        key = (make, asked)
+        made: Made | None = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make(self) if asked is None else make(self, asked)
+        return made
+
+    def __repr__(self) -> str:
+        return "<Kind>"
+
+
+class Header:
+    """The fields of the first MSH. Bytes are as sent; text is for choosing what to do, upper case where codes are.
+
+    message_code, trigger_event, structure: MSH-9.1 ADT, MSH-9.2 A01 (where it is empty EVN-1, and R01 for an ORU of a
+    version that had no other), MSH-9.3 as the sender has it, for display only. processing_id: MSH-11.1 P, T or D.
+    version: MSH-12.1. accept_ack, application_ack: MSH-15, MSH-16: AL, NE, ER, SU or empty. is_ack: the message holds
+    an MSA segment. charsets: the repetitions of MSH-18, blanks trimmed; an empty one (the default set) keeps its place.
+    """
+
+    __slots__ = (
+        "_fields",
+        "accept_ack",
+        "application_ack",
+        "charsets",
+        "control_id",
+        "is_ack",
+        "kind",
+        "message_code",
+        "processing_id",
+        "separators",
+        "structure",
+        "trigger_event",
+        "version",
+    )
+
+    def __init__(self, fields: list[bytes], kind: Kind, is_ack: bool) -> None:
+        self._fields = fields
+        self.kind = kind
+        self.is_ack = is_ack
+        self.control_id = fields[10] if len(fields) > 10 else b""
+        self.separators = kind.separators
+        self.message_code = kind.message_code
+        self.trigger_event = kind.trigger_event
+        self.structure = kind.structure
+        self.processing_id = kind.processing_id
+        self.version = kind.version
+        self.accept_ack = kind.accept_ack
+        self.application_ack = kind.application_ack
+        self.charsets = kind.charsets
 
     @property
     def holds_block_marks(self) -> bool:
@@ -67,11 +129,6 @@ class Header:
     def field(self, number: int) -> bytes:
         """MSH-<number> as sent, b"" when it is missing. 1 is the field separator, 2 the encoding characters."""
         return self._fields[number] if number < len(self._fields) else b""
-
-    def span(self, first: int, last: int) -> tuple[bytes, ...]:
-        """MSH-<first> to MSH-<last> as sent, b"" for each that is missing."""
-        found = self._fields[first : last + 1]
-        return (*found, *(b"",) * (last + 1 - first - len(found)))
 
     @property
     def segment(self) -> bytes:
@@ -104,22 +161,12 @@ class Header:
         return self.field(7)
 
     @property
-    def control_id(self) -> bytes:
-        return self.field(10)
-
-    @property
     def sequence_number(self) -> bytes:
         return self.field(13)
 
     @property
     def continuation(self) -> bytes:
         return self.field(14)
-
-    @property
-    def charsets(self) -> tuple[str, ...]:
-        """The repetitions of MSH-18, blanks trimmed; an empty one (the default set) keeps its place."""
-        field = self.field(18)
-        return tuple(map(str.strip, self.separators.repetitions(field.decode("ascii", "backslashreplace"))))
 
     def __repr__(self) -> str:
         return "<Header>"  # MSH may hold names of people and places
@@ -128,14 +175,20 @@ class Header:
 def _codes(field: bytes, separators: Separators) -> tuple[str, ...]:
     """The components of the first repetition, as codes are compared; at least one."""
     if not field:
-        return _NO_CODES
-    return _codes_of(field, separators) if len(field) <= _LONGEST_CODE else _codes_of.__wrapped__(field, separators)
-
-
-@lru_cache(maxsize=256)
-def _codes_of(field: bytes, separators: Separators) -> tuple[str, ...]:
+        return ("",)
     first = separators.repetitions(field.decode("ascii", "backslashreplace"))[0]
     return tuple(part.strip().upper() for part in separators.components(first))
+
+
+def _kind(separator: bytes, common: tuple[bytes, ...], event: str = "") -> Kind:
+    """`common`: MSH-2 to 6, 9, 11, 12 and those from 15 on, as many as there are. PeerError: as `read_separators`."""
+    signs, *addresses = common[:5] or (b"",)
+    fields = (b"", separator, signs, *addresses, *(b"",) * (4 - len(addresses)), b"", b"", *common[5:6], b"",
+              *common[6:8], b"", b"", *common[8:])  # fmt: skip
+    return Kind(fields, read_separators(separator, signs), event)
+
+
+_kept_kind = lru_cache(maxsize=256)(_kind)
 
 
 def read_header(raw: bytes) -> Header:
@@ -157,15 +210,18 @@ def read_header(raw: bytes) -> Header:
     line = raw[start : end if feed < 0 else feed]
     separator = line[3:4]
     fields = line.split(separator) if separator else [line]
-    separators = read_separators(separator, fields[1] if len(fields) > 1 else b"")
-    fields.insert(1, separator)
-    header = Header(fields, separators, _holds_msa(raw, end, separator))
-    if not header.trigger_event:
+    common = (*fields[1:6], *fields[8:9], *fields[10:12], *fields[14:])
+    kind_of = _kept_kind if len(line) <= _LONGEST_KEPT else _kind
+    kind = kind_of(separator, common)
+    if not kind.trigger_event:
         found = _field_one(raw, b"EVN", separator)
-        event = _codes(found[1], separators)[0] if found else ""
-        old = header.message_code == "ORU" and header.version in ("", "2.1", "2.2")
-        header.trigger_event = event or ("R01" if old else "")
-    return header
+        event = _codes(found[1], kind.separators)[0] if found else ""
+        old = kind.message_code == "ORU" and kind.version in ("", "2.1", "2.2")
+        event = event or ("R01" if old else "")
+        if event:
+            kind = kind_of(separator, common, event) if len(event) <= _LONGEST_KEPT else _kind(separator, common, event)
+    fields.insert(1, separator)
+    return Header(fields, kind, _holds_msa(raw, end, separator))
 
 
 @lru_cache(maxsize=256)

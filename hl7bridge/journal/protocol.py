@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hl7bridge.errors import JournalError, JournalRefusal
 
@@ -87,58 +87,61 @@ class Terms:
     fragment: Fragment | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A message as intake hands it over. `lanes`: opaque keys of every patient it touches, hashed, never clear text.
 
     `ack` is what will be sent once the commit stands; a duplicate (same sender, control_id, sha256) gets the stored
     one.
     """
 
-    raw: bytes = field(repr=False)
-    sha256: bytes = field(repr=False)
+    raw: bytes
+    sha256: bytes
     received_at: float  # seconds since the epoch
     listener: str
     peer: str  # address, or the certificate's name
-    sender: str = field(repr=False)  # MSH-3 and MSH-4 as sent, joined by "|"
-    control_id: str = field(repr=False)
+    sender: str  # MSH-3 and MSH-4 as sent, joined by "|"
+    control_id: str
     type: str  # ADT^A01
     lanes: tuple[str, ...]
-    ack: bytes = field(repr=False)
+    ack: bytes
     ack_code: str
     state: State = State.RECEIVED  # DEAD with a reason: parked on arrival
     reason: str = ""
     detail: str = ""
     terms: Terms | None = None
 
+    def __repr__(self) -> str:
+        return "<Received>"  # values are a message's
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+
+class Appended(NamedTuple):
     """What became of an append. For a duplicate, `id` and `ack` are those of the first arrival."""
 
     id: str
-    ack: bytes = field(repr=False)
+    ack: bytes
     duplicate: bool
     reused_control_id: bool  # same sender and control id, other bytes: taken as new, worth a warning
     seq: int = 0  # of the first arrival, for `answered`
+
+    def __repr__(self) -> str:
+        return "<Appended>"  # values are a message's
 
 
 Then = Callable[[Appended | Exception], None]  # told what became of a message, in the event loop
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A stored message. `seq` is the order of arrival."""
 
     seq: int
     id: str  # uuid, time-ordered
-    raw: bytes = field(repr=False)
-    sha256: bytes = field(repr=False)
+    raw: bytes
+    sha256: bytes
     received_at: float
     listener: str
     peer: str
-    sender: str = field(repr=False)
-    control_id: str = field(repr=False)
+    sender: str
+    control_id: str
     type: str
     lanes: tuple[str, ...]
     state: State
@@ -151,6 +154,9 @@ class Entry:
     delivered_at: float | None
     replays: int
     damaged: str = ""  # why `raw` is not what was stored; it must not be translated then
+
+    def __repr__(self) -> str:
+        return "<Entry>"  # values are a message's
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,10 @@ from typing import cast
 
 from hl7bridge.mllp.framing import (
     COMMITTED,
+    END,
     HEAD_BYTES,
     NOT_COMMITTED,
+    START,
     Broken,
     Cause,
     Discarded,
@@ -268,7 +270,7 @@ class Connection(asyncio.Protocol):
             elif answer.commit:
                 blocks.append(frame(answer.commit))
             if answer.block is not None:
-                blocks.append(frame(answer.block))
+                blocks += (START, answer.block, END)
                 if isinstance(answer.block, Reply):
                     replies.append(answer.block)
         if blocks:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 VT: Final = 0x0B
 FS: Final = 0x1C
@@ -40,11 +40,13 @@ class Cause(StrEnum):
     EOF = "eof"  # the stream ended inside the block
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A whole block; `payload` is what stood between VT and FS."""
 
-    payload: bytes = field(repr=False)
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return "<Frame>"
 
 
 @dataclass(frozen=True, slots=True)

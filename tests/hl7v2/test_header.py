@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hl7bridge.errors import PeerError
-from hl7bridge.hl7v2.header import read_header, read_separators
+from hl7bridge.hl7v2.header import Kind, read_header, read_separators
 from hl7bridge.reasons import UNPARSABLE
 
 FULL = (
@@ -151,3 +151,59 @@ def _read_everything(raw: bytes) -> None:
     for name in dir(type(header)):
         if isinstance(getattr(type(header), name), property):
             getattr(header, name)
+
+
+COMMON = b"MSH|^~\\&|LAB|NORTH|HUB|SOUTH|%s|%s|ADT^A08|%s|P|2.5.1|%s|%s|AL|NE||8859/1\rPID|1\r"
+
+
+def test_headers_of_one_sender_share_what_they_have_in_common() -> None:
+    one = read_header(COMMON % (b"20240101", b"", b"1", b"", b""))
+    other = read_header(COMMON % (b"20240102", b"S", b"2", b"7", b"C"))
+    assert one.kind is other.kind
+    assert (one.control_id, other.control_id) == (b"1", b"2")
+    assert (other.date_time, other.sequence_number, other.continuation) == (b"20240102", b"7", b"C")
+    assert one.charsets == ("8859/1",)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 5, 6, 9, 11, 12, 15, 16, 18])
+def test_what_else_differs_makes_another_kind(number: int) -> None:
+    plain = COMMON % (b"", b"", b"1", b"", b"")
+    line, _, rest = plain.partition(b"\r")
+    fields = line.split(b"|")
+    fields[number - 1] = b"^~\\&#" if number == 2 else b"X2"
+    changed = read_header(b"|".join(fields) + b"\r" + rest)
+    assert changed.kind is not read_header(plain).kind
+    assert changed.kind.field(number) == changed.field(number) == fields[number - 1]
+
+
+@pytest.mark.parametrize("fields", range(2, 22))
+def test_a_kind_has_each_field_in_its_place_however_short_msh_is(fields: int) -> None:
+    values = [b"MSH", b"^~\\&", *(b"V%d" % number for number in range(3, 22))][:fields]
+    header = read_header(b"|".join(values) + b"\r")
+    for number in (*range(1, 7), 9, 11, 12, *range(15, 25)):
+        assert header.kind.field(number) == header.field(number)
+
+
+def test_an_event_that_stands_in_evn_is_of_the_kind() -> None:
+    raw = b"MSH|^~\\&|A||||||ADT|1|P|2.1\rEVN|%s\r"
+    first, second = read_header(raw % b"A01"), read_header(raw % b"A02")
+    assert (first.trigger_event, second.trigger_event) == ("A01", "A02")
+    assert first.kind is not second.kind
+    assert first.kind is read_header(raw % b"A01").kind
+
+
+def test_a_long_header_is_not_kept() -> None:
+    raw = b"MSH|^~\\&|" + b"A" * 600 + b"||||||ADT^A01|1|P|2.5\r"
+    assert read_header(raw).kind is not read_header(raw).kind
+
+
+def test_what_follows_from_a_kind_is_worked_out_once() -> None:
+    kind = read_header(COMMON % (b"", b"", b"1", b"", b"")).kind
+    asked: list[object] = []
+
+    def made(_kind: Kind, more: object = None) -> int:
+        asked.append(more)
+        return len(asked)
+
+    assert [kind.of(made), kind.of(made), kind.of(made, "x"), kind.of(made, "x"), kind.of(made)] == [1, 1, 2, 2, 1]
+    assert repr(kind) == "<Kind>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -151,7 +150,7 @@ async def test_what_was_read_and_delivered_meanwhile_is_not_taken_from_what_came
     await backlog._look()  # a page reads it first
     assert backlog.lanes.start(0.0) is not None
     backlog.done(id)
-    journal.entries[id] = dataclasses.replace(journal.entries[id], state=State.DELIVERED)
+    journal.entries[id] = journal.entries[id]._replace(state=State.DELIVERED)
     backlog.appended()
     await read_all(backlog)
     assert id not in backlog.lanes

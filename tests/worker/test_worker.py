@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import stat
 import threading
@@ -444,10 +443,7 @@ async def test_at_the_start_a_missing_directory_is_written_again_and_one_of_a_de
     await bench.work()
     bench.letters.remove(dead)
     await bench.journal.replay(delivered)
-    bench.journal.entries[delivered] = bench.journal.entries[delivered].__class__(
-        **{name: getattr(bench.journal.entries[delivered], name) for name in Entry.__slots__}
-        | {"state": State.DELIVERED, "replays": 0}
-    )
+    bench.journal.entries[delivered] = bench.journal.entries[delivered]._replace(state=State.DELIVERED, replays=0)
     stranger = bench.letters.root / "endpoint-rejected" / "2020-01-01" / "stranger"
     stranger.mkdir(parents=True)
     bench.renewed()
@@ -656,7 +652,7 @@ async def test_a_message_that_is_settled_while_it_becomes_a_dead_letter_leaves_n
             if fate is None:
                 bench.journal.entries.pop(id)
             else:
-                bench.journal.entries[id] = dataclasses.replace(bench.journal.entries[id], state=fate)
+                bench.journal.entries[id] = bench.journal.entries[id]._replace(state=fate)
         await apply(change)
 
     bench.journal.apply = overtaken  # type: ignore[method-assign]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +46,7 @@ class MemoryJournal:
             peer="192.0.2.1", sender="A|B", control_id=f"C{seq}", type="ADT^A08", lanes=lanes, state=state, attempts=0,
             next_attempt=0.0, reason="", detail="", ack_code="AA", mapping_version="", delivered_at=None, replays=0,
         )  # fmt: skip
-        self.entries[entry.id] = dataclasses.replace(entry, **values)
+        self.entries[entry.id] = entry._replace(**values)
         return entry.id
 
     async def append(self, message: Received) -> Appended:
@@ -60,8 +59,7 @@ class MemoryJournal:
         if entry is None or entry.state not in (State.RECEIVED, State.WAITING):
             raise JournalRefusal("it is not on its way")
         self.changes.append(change)
-        self.entries[change.id] = dataclasses.replace(
-            entry,
+        self.entries[change.id] = entry._replace(
             state=change.state,
             attempts=change.attempts,
             next_attempt=change.next_attempt,
@@ -114,8 +112,8 @@ class MemoryJournal:
     async def replay(self, id: str, raw: bytes | None = None, *, by: str = "") -> None:
         entry = self.entries[id]
         if entry.state in (State.DEAD, State.DELIVERED):
-            self.entries[id] = dataclasses.replace(
-                entry, state=State.RECEIVED, attempts=0, reason="", replays=entry.replays + 1, raw=raw or entry.raw
+            self.entries[id] = entry._replace(
+                state=State.RECEIVED, attempts=0, reason="", replays=entry.replays + 1, raw=raw or entry.raw
             )
 
     async def purge(self, filter: Filter) -> int:
