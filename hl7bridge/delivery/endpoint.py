@@ -53,7 +53,7 @@ class HttpEndpoint:
         observer: EndpointObserver | None = None,
     ) -> None:
         self._fhir, self._clock = fhir, clock
-        contexts = Contexts(fhir.tls, "fhir.tls", observer) if fhir.base_url.startswith("https:") else None
+        contexts = Contexts(fhir.tls, "fhir.tls", observer) if fhir.base_url.lower().startswith("https:") else None
         self._http = Http(fhir.timeout, fhir.concurrency, contexts)
         self._credentials = _credentials(fhir, secret, observer)
 
