@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -85,9 +85,10 @@ class Entry:
     issues: tuple[Issue, ...]
 
 
-# Bundle.entry.response.status is three digits, a reason phrase may follow ("201 Created"). Most entries say no more.
-PLAIN: Mapping[str, Entry] = MappingProxyType({f"{status:03}": Entry(status, ()) for status in range(1000)})
-UNREADABLE = Entry(0, ())
+@lru_cache(maxsize=64)
+def _plain(digits: str) -> Entry:
+    """Most entries say no more than a status. Of its text ("201 Created") the first three characters."""
+    return Entry(int(digits) if len(digits) == 3 and digits.isascii() and digits.isdigit() else 0, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +147,9 @@ def _listed(bundle: Mapping[str, Any]) -> list[Any]:
 def _entry(entry: object) -> Entry:
     response = entry.get("response") if isinstance(entry, dict) else None
     if not isinstance(response, dict):
-        return UNREADABLE
+        return _plain("")
     status, outcome = response.get("status"), response.get("outcome")
-    told = PLAIN.get(status[:3], UNREADABLE) if isinstance(status, str) else UNREADABLE
+    told = _plain(status[:3] if isinstance(status, str) else "")
     return Entry(told.status, tuple(_issues(outcome))) if isinstance(outcome, dict) else told
 
 

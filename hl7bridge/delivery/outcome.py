@@ -307,9 +307,9 @@ def _of_entries(body: Body, status: int, sent: int) -> Outcome:
     if len(body.entries) != sent:
         return _unproven(f"HTTP {status} with {len(body.entries)} answers for {sent} entries", status)
     worst: Outcome = Delivered(status)
+    if all(row_of(told).verb == "deliver" for told in {entry.status for entry in body.entries}):
+        return worst
     for number, entry in enumerate(body.entries, 1):
-        if row_of(entry.status) is DELIVER:  # nothing is better, so the worst stays
-            continue
         outcome = _of_entry(number, entry.status, entry.issues)
         if _RANK[type(outcome)] > _RANK[type(worst)]:
             worst = outcome
