@@ -15,6 +15,7 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 from hl7bridge.delivery.answer import Response
 from hl7bridge.delivery.http1 import AnswerReader, NotHttp
@@ -79,8 +80,7 @@ class Connection(asyncio.Protocol):
     # ---- for the loop ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # other loops' transports are no subclass of it
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
