@@ -27,7 +27,13 @@ class Conversion:
         self.old, self.model = old, new
         self._differences = differences
         self._plans: dict[tuple[str, str, Names], Plan] = {}
-        self._differing = _differing(old, new, differences)
+        self._otherwise = {  # above what becomes otherwise
+            ".".join((type_, *path[:count]))
+            for type_, difference in differences.items()
+            for path in difference.otherwise
+            for count in range(1, len(path))
+        }
+        self._differs: dict[str, bool] = {}
 
     def resource(self, body: Body, changes: Changes) -> Body:
         """The resource in R5, its elements in the specification's order."""
@@ -96,12 +102,49 @@ class Conversion:
 
     def plan(self, old: str, new: str, home: Names = ()) -> Plan | None:
         """None: the type is the same in both."""
-        if old == new and old not in self._differing:
+        if old == new and not self.differs(old):
             return None
         found = self._plans.get((old, new, home))
         if found is None:
             found = self._plans[old, new, home] = Plan(self, old, new, home)
         return found
+
+    def differs(self, type_: str) -> bool:
+        """May a body of this R4 type not be passed on as it is: does it differ in R5, or anything below it?
+
+        Asked of types that come: looking at all of them would make every element of both models.
+        """
+        found = self._differs.get(type_)
+        if found is None:
+            found = self._differs[type_] = self._differs_below(type_)
+        return found
+
+    def _differs_below(self, type_: str) -> bool:
+        if self._differs_itself(type_):
+            return True
+        if not self._moves(type_):
+            return False
+        seen, waiting = {type_}, [type_]
+        while waiting:
+            for element in self.old.elements(waiting.pop()).values():
+                below = element.type
+                if below in seen or element.is_primitive:
+                    continue
+                if below == "Resource" or self._differs_itself(below):
+                    return True
+                seen.add(below)
+                if self._moves(below):
+                    waiting.append(below)
+        return False
+
+    def _moves(self, type_: str) -> bool:
+        """Is it in both versions, and no container that looks the same wherever it stands?"""
+        return type_ not in _SAME_CONTAINER and (not self.old.is_resource(type_) or self.model.is_resource(type_))
+
+    def _differs_itself(self, type_: str) -> bool:
+        if type_ in self._otherwise:
+            return True
+        return self._moves(type_) and (type_ in self._differences or not _alike(type_, self.old, self.model))
 
     def difference(self, type_path: str) -> tuple[Difference, Names]:
         root, *names = type_path.split(".")
@@ -111,29 +154,6 @@ class Conversion:
         """The R4 elements of a type for which R5 has no place and the tables say none, from the type down."""
         plan = self.plan(type_, type_)
         return sorted(set(plan.unhandled())) if plan is not None else []
-
-
-def _differing(old: Model, new: Model, differences: Mapping[str, Difference]) -> frozenset[str]:
-    """The types of R4 whose bodies may not be passed on as they are."""
-    known = [type_ for type_ in old.types if not old.is_resource(type_) or new.is_resource(type_)]
-    found = {type_ for type_ in known if type_ in differences or not _alike(type_, old, new)} - _SAME_CONTAINER
-    found |= {
-        ".".join((type_, *path[:count]))
-        for type_, difference in differences.items()
-        for path in difference.otherwise
-        for count in range(1, len(path))
-    }
-    while True:
-        more = {
-            type_
-            for type_ in known
-            if type_ not in found
-            and type_ not in _SAME_CONTAINER
-            and any(e.type in found or e.type == "Resource" for e in old.elements(type_).values())
-        }
-        if not more:
-            return frozenset(found)
-        found |= more
 
 
 def _alike(type_: str, old: Model, new: Model) -> bool:

@@ -25,6 +25,7 @@ class RefCheck:
     def __init__(self, mistakes: Mistakes) -> None:
         self.mistakes = mistakes
         self.standard = definitions()
+        self._right: set[Ref] = set()  # tables name the same fields again and again
 
     def row(self, table: Table, row: Row) -> None:
         """The key of a row, its condition and its joined parts."""
@@ -54,10 +55,15 @@ class RefCheck:
             self.mistakes.add(place, f"{what}{ref} is a component of {ref.root}, and the table reads {table.source}")
 
     def ref(self, ref: Ref, place: Place, what: str = "") -> None:
+        if ref in self._right:
+            return
+        before = len(self.mistakes.found)
         if is_segment_name(ref.root):
             self._segment(ref, place, what)
         else:
             self._datatype(ref.root, ref, ref.parts, place, what)
+        if len(self.mistakes.found) == before:
+            self._right.add(ref)
 
     def _segment(self, ref: Ref, place: Place, what: str) -> None:
         if ref.root.startswith("Z"):

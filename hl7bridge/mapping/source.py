@@ -64,6 +64,7 @@ class Fields:
 
 
 Node = Text | Items | Fields
+_QUOTES = ("'", '"')
 
 
 class _Loader(_SafeLoader):
@@ -199,30 +200,35 @@ class _Converter:
 
     def convert(self, node: yaml.Node) -> Node | None:
         """The node; None for an alias, which is a mistake."""
-        start = node.start_mark
-        place = Place(self._file, start.line + 1, start.column + 1)
+        start, tag = node.start_mark, node.tag
+        line, column = start.line + 1, start.column + 1
         if id(node) in self._seen:
-            self._mistakes.add(place, "anchors and aliases (& and *) are not part of the format; a leading * is quoted")
+            self._mistakes.add(
+                Place(self._file, line, column),
+                "anchors and aliases (& and *) are not part of the format; a leading * is quoted",
+            )
             return None
         self._seen.add(id(node))
-        if node.tag and node.tag[0] == "!":
-            self._mistakes.add(place, "tags (!) are not part of the format; a leading ! is quoted")
-        if isinstance(node, yaml.ScalarNode):
+        if tag and tag[0] == "!":
+            self._mistakes.add(
+                Place(self._file, line, column), "tags (!) are not part of the format; a leading ! is quoted"
+            )
+        if type(node) is yaml.ScalarNode:
             inline = start.line == node.end_mark.line
-            quoted = inline and node.style in ("'", '"')
-            return Text(node.value, Place(self._file, place.line, place.column + 1) if quoted else place, inline)
-        if isinstance(node, yaml.MappingNode):
-            return self._fields(node, place)
-        assert isinstance(node, yaml.SequenceNode)
+            quoted = inline and node.style in _QUOTES
+            return Text(node.value, Place(self._file, line, column + 1 if quoted else column), inline)
+        if type(node) is yaml.MappingNode:
+            return self._fields(node, Place(self._file, line, column))
         items = (self.convert(item) for item in node.value)
-        return Items(tuple(item for item in items if item is not None), place)
+        return Items(tuple(item for item in items if item is not None), Place(self._file, line, column))
 
     def _fields(self, node: yaml.MappingNode, place: Place) -> Fields:
         entries: dict[str, tuple[Place, Node]] = {}
         for key, value in node.value:
-            at = _place(key, self._file)
+            start = key.start_mark
+            at = Place(self._file, start.line + 1, start.column + 1)
             converted = self.convert(value)
-            if not isinstance(key, yaml.ScalarNode):
+            if type(key) is not yaml.ScalarNode:
                 self._mistakes.add(at, "a key is a plain word")
             elif key.value in entries:
                 first = entries[key.value][0].line

@@ -95,7 +95,7 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(folder: Path, **listener: object) -> Config:
-    return Config.model_validate(
+    return Config.of(
         {
             "listeners": [{"name": "adt", "host": "127.0.0.1", "port": 0, **listener}],
             "observe": {"host": "127.0.0.1", "port": 0},
