@@ -100,7 +100,7 @@ def arrival(seq: int, id: bytes, known: Sequence[Any], ack_code: str, ack: bytes
 
     known: control_id, sender, sha256, received_at, listener, peer and type, as stored; ack: the answer in clear.
     """
-    return _facts(["arrival", seq, id, *known, ack_code, hashlib.sha256(ack).digest()])
+    return _facts(["arrival", seq, id, *known, ack_code, "0x" + hashlib.sha256(ack).hexdigest()])
 
 
 def step(

@@ -2,9 +2,10 @@
 
 One process owns a journal folder (mode "owner": serve). Commands open it as guests beside the owner, or alone: their
 transactions are short, and the owner sees what they did because nothing about messages is cached outside the file.
-The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), receipts.py (its
-seal), seals.py (their chain), guard.py (encryption), writer.py (the thread that commits), reader.py (queries), audit.py
-(a chain of its own). One machine, a local disk: SQLite's WAL does not work over NFS.
+The parts: files.py (folder, lock, start), schema.py (tables), transaction.py (what a commit holds), bulk.py (rows by
+few statements), receipts.py (a commit's seal), seals.py (their chain), guard.py (encryption), writer.py (the thread
+that commits), reader.py (queries), audit.py (a chain of its own). One machine, a local disk: SQLite's WAL does not work
+over NFS.
 """
 
 from __future__ import annotations

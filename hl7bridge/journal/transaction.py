@@ -20,6 +20,7 @@ import orjson
 
 from hl7bridge.errors import Hl7BridgeError, JournalFull, JournalRefusal
 from hl7bridge.journal import receipts, terms
+from hl7bridge.journal.bulk import Insert
 from hl7bridge.journal.guard import Guard
 from hl7bridge.journal.protocol import Appended, Change, Received, State
 from hl7bridge.journal.receipts import ARRIVAL, Seals
@@ -38,16 +39,15 @@ REPLAYABLE = frozenset({State.DELIVERED, State.DEAD})
 PRUNED_LEAST = 50  # fewer seals than that are not worth a receipt
 PRUNED_AT_ONCE = 2_000
 
-_INSERT_MESSAGE = (
-    "INSERT INTO messages (seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes, ack_code,"
-    " state, reason, detail, steps, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (control_id, sender, sha256) DO NOTHING"
+_INSERT_MESSAGES = Insert(
+    "messages",
+    "seq, id, control_id, sender, sha256, received_at, listener, peer, type, lanes, ack_code, state, reason, detail,"
+    " steps, seal",
+    "ON CONFLICT (control_id, sender, sha256) DO NOTHING",
 )
-_INSERT_PAYLOAD = "INSERT INTO payloads (seq, raw, ack) VALUES (?, ?, ?)"
-_INSERT_STEP = (
-    "INSERT INTO history (seq, step, at, state, attempts, reason, detail, actor, proof, seal)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
+_INSERT_PAYLOADS = Insert("payloads", "seq, raw, ack")
+_INSERT_STEPS = Insert("history", "seq, step, at, state, attempts, reason, detail, actor, proof, seal")
+SINGLE_BYTES = 1024 * 1024  # payloads of more than that together are copied one by one
 _STORED_AMONG = "SELECT seq FROM messages WHERE seq BETWEEN ? AND ?"
 _REUSED_AMONG = (  # `o.seq < m.seq` passes over at most the later arrivals of this same group
     "SELECT m.seq FROM messages m WHERE m.seq BETWEEN ? AND ? AND EXISTS (SELECT 1 FROM messages o"
@@ -165,15 +165,14 @@ def append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[An
     first = tally.last_seq + 1
     rows = [_message_row(round_, first + place, message) for place, (_, message) in enumerate(appends)]
     last = tally.last_seq = tally.last_seq + len(rows)
-    cursor = connection.executemany(_INSERT_MESSAGE, rows)
-    if cursor.rowcount == len(rows):
+    if _INSERT_MESSAGES(connection, rows) == len(rows):
         stored = None  # every one: the usual case
     else:
         stored = {seq for (seq,) in connection.execute(_STORED_AMONG, (first, last))}
     arrivals = appends if stored is None else [pair for n, pair in enumerate(appends) if first + n in stored]
     seqs = range(first, last + 1) if stored is None else sorted(stored)
     guard, seals = round_.guard, tally.seals
-    payloads = []
+    payloads, size = [], 0
     for seq, (_, message) in zip(seqs, arrivals, strict=True):
         tally.counts[message.state.value] += 1
         id, *known = rows[seq - first][1:9]
@@ -182,7 +181,8 @@ def append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[An
         if guard.keyring.active:
             raw, ack = guard.seal("raw", seq, id, raw), guard.seal("ack", seq, id, ack)
         payloads.append((seq, raw, ack))
-    connection.executemany(_INSERT_PAYLOAD, payloads)
+        size += len(raw)
+    _INSERT_PAYLOADS(connection, payloads, single=size > SINGLE_BYTES)
     for seq, (_, message) in zip(seqs, arrivals, strict=True):
         if message.state is not State.RECEIVED:  # parked on arrival: the story has a second step
             _step(round_, seq, 1, message.received_at, message.state.value, 0, message.reason, message.detail)
@@ -261,9 +261,8 @@ def _step(
     actor: str = "", proof: bytes = b"", id: bytes = b"",
 ) -> None:  # fmt: skip
     """One row of history with its receipt."""
-    round_.connection.execute(
-        _INSERT_STEP, _step_row(round_, seq, step, at, state, attempts, reason, detail, actor, proof, id)
-    )
+    row = _step_row(round_, seq, step, at, state, attempts, reason, detail, actor, proof, id)
+    _INSERT_STEPS(round_.connection, [row])
 
 
 def _step_row(
@@ -317,7 +316,7 @@ def apply(round_: Round, changes: list[tuple[int, Change]], outcomes: list[Any])
         round_.connection.executemany(_HOLD_LANE, [key for key, hold in held.items() if hold])
     if updates:
         round_.connection.executemany(_UPDATE_STATE, updates)
-        round_.connection.executemany(_INSERT_STEP, steps)
+        _INSERT_STEPS(round_.connection, steps)
     if lineages:
         round_.connection.executemany(_KEEP_LINEAGE, lineages)
 

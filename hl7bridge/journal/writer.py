@@ -9,7 +9,8 @@ What holds here:
   file and copies the whole log into the database, which has to reach the disk.
 - When one work fails for a reason of its own (a value the file cannot hold), the group is done again one by one behind
   savepoints, and only that work fails.
-- The GIL is given away inside each SQLite step, so fewer and larger statements are what makes this fast.
+- The GIL is given away inside each SQLite step, and waited for behind a busy event loop: so few and large statements
+  (bulk.py) are what makes this fast.
 """
 
 from __future__ import annotations
@@ -146,14 +147,14 @@ class Writer:
 
     def _group(self) -> list[_Item]:
         """What is there now, as much as one transaction may hold; waits while there is nothing."""
-        waiting = self._waiting
+        waiting, came = self._waiting, self._queue
         with contextlib.suppress(queue.Empty):
-            while not self._ended:
-                came = self._queue.get_nowait() if waiting else self._queue.get(timeout=NOTE_SECONDS)
-                if came is None:
+            while not self._ended and not (waiting and came.empty()):
+                items = came.get_nowait() if waiting else came.get(timeout=NOTE_SECONDS)
+                if items is None:
                     self._ended = True
                 else:
-                    waiting.extend(came)
+                    waiting.extend(items)
         group: list[_Item] = []
         size = 0
         while waiting and len(group) < GROUP_WORKS and size < GROUP_BYTES:
@@ -180,7 +181,8 @@ class Writer:
         if connection is None:
             connection = self._connection = self._reopened()
         space = self._free_bytes() >= self._settings.min_free_bytes
-        notes = [self._notes.popleft() for _ in range(len(self._notes))]
+        pop = self._notes.popleft
+        notes = [pop() for _ in range(len(self._notes))]
         try:
             outcomes = self._transact(connection, works, space, notes)
         except BaseException:
