@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.charset import decode
@@ -26,6 +27,8 @@ __all__ = ["NULL", "Message", "Segment", "Separators", "is_null", "parse"]
 NULL = '""'
 _ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
 _BLANKS = " \t\r\n\ufeff"
+ANY, PLAIN, SINGLE = range(3)  # the form of a segment
+_SHORT = 4096  # characters: the line of such a segment may stay in memory beside its fields
 _Z_ID = re.compile(r"Z[A-Z0-9]{2}").fullmatch
 _PATH = re.compile(
     r"(?P<id>[A-Z][A-Z0-9]{2})(?:\[(?P<nth>[1-9][0-9]*)\])?-(?P<field>[1-9][0-9]*)"
@@ -39,9 +42,17 @@ def is_null(raw: str) -> bool:
 
 
 class Segment:
-    """One segment. `position` counts all segments of the message from 1, `occurrence` those of the same id."""
+    """One segment. `position` counts all segments of the message from 1, `occurrence` those of the same id.
 
-    __slots__ = ("_fields", "_line", "id", "occurrence", "position", "separators")
+    `fields`: raw, index = HL7's field number; index 0 is the id. `form`: PLAIN where the texts are what they are sent
+    as (nothing is escaped, no subcomponents, no `""`, all printable, no blank at an end of a component nor two
+    together); SINGLE where it is plain and no field repeats; else ANY. Of an envelope's own separators it says nothing.
+    Both are worked out when they are first asked for.
+    """
+
+    __slots__ = ("_line", "fields", "form", "id", "occurrence", "position", "separators")
+    fields: list[str]
+    form: int
 
     def __init__(self, id: str, line: str, separators: Separators, position: int, occurrence: int) -> None:
         self.id = id
@@ -49,20 +60,24 @@ class Segment:
         self.position = position
         self.occurrence = occurrence
         self._line = line
-        self._fields: list[str] | None = None
 
-    @property
-    def fields(self) -> list[str]:
-        """Raw fields, index = HL7's field number; index 0 is the id."""
-        fields = self._fields
-        if fields is None:
-            fields = self._line.split(self.separators.field)
-            self._line = ""  # a document in a field stands in memory once
+    def __getattr__(self, name: str) -> Any:
+        """What has not been asked for yet."""
+        if name == "fields":
+            self.fields = fields = self._line.split(self.separators.field)
+            if len(self._line) > _SHORT:
+                self._line = ""  # a document in a field stands in memory once
             fields[0] = self.id
             if self.id in _ENVELOPES:
                 fields.insert(1, self.separators.field)
-            self._fields = fields
-        return fields
+            return fields
+        if name == "form":
+            line = self._line
+            if not line or self.id in _ENVELOPES:
+                line = self.separators.field.join(self.fields[3 if self.id in _ENVELOPES else 1 :])
+            self.form = form = _form(line, self.separators)
+            return form
+        raise AttributeError(name)
 
     def field(self, number: int) -> str:
         """A whole field, raw, with all its repetitions; "" when the segment is shorter."""
@@ -79,7 +94,7 @@ class Segment:
     def with_field(self, number: int, raw: str) -> Segment:
         """The same segment, in the same place, with another raw field."""
         other = Segment(self.id, "", self.separators, self.position, self.occurrence)
-        other._fields = fields = [*self.fields, *[""] * (number + 1 - len(self.fields))]
+        other.fields = fields = [*self.fields, *[""] * (number + 1 - len(self.fields))]
         fields[number] = raw
         return other
 
@@ -222,6 +237,29 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
     if message.count("MSH") > 1:
         raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
     return message
+
+
+def _form(line: str, separators: Separators) -> int:
+    quote, escape, subcomponent, *with_blanks = _not_plain(separators)
+    if quote in line or escape in line or subcomponent in line or not line.isprintable():
+        return ANY
+    if " " in line:
+        for text in with_blanks:
+            if text in line:
+                return ANY
+        if line[-1] == " ":
+            return ANY
+    return PLAIN if separators.repetition and separators.repetition in line else SINGLE
+
+
+@lru_cache(maxsize=64)
+def _not_plain(separators: Separators) -> tuple[str, ...]:
+    """What a plain line has not in it: the first three at all, the rest where it has blanks."""
+    if not {" ", '"'}.isdisjoint(separators):
+        return ("",) * 3  # odd separators: no line is plain
+    ends = [text for text in separators[:3] if text]
+    never = ('"', separators.escape or '"', separators.subcomponent or '"')
+    return (*never, "  ", *(f" {text}" for text in ends), *(f"{text} " for text in ends))
 
 
 def _position(segment: Segment) -> int:

@@ -15,6 +15,7 @@ from hl7bridge.mapping.code import Code
 from hl7bridge.mapping.schema import All, Compare, Condition, FieldValue, Literal_, Measure, Ref, Row, Table, Valued
 from hl7bridge.mapping.schema import Any as AnyOf
 
+UNSPLIT = ("MSH", "FHS", "BHS")  # their fields 1 and 2 are the separators themselves
 SEPARATORS = ("run.component", "run.subcomponent")
 OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
@@ -24,6 +25,7 @@ OPERATORS: dict[str, Callable[[int, int], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+_SEVERAL = {(">", 1): True, (">=", 2): True, ("<=", 1): False, ("<", 2): False}
 Wanted = tuple[Ref | None, frozenset[str]]
 _NOTHING: Wanted = (None, frozenset())
 
@@ -42,11 +44,11 @@ class Reader:
     """Reads for the rows of one field or component of a table.
 
     own: the number of that field or component, -1 where no row is at work; level: of the whole value that a data type
-    table reads, 0 for a segment table.
+    table reads, 0 for a segment table; plain: for segments whose texts are what they are sent as (`Segment.form`).
     """
 
-    def __init__(self, code: Code, table: Table, own: int, level: int = 0) -> None:
-        self.code, self.table, self.own, self.level = code, table, own, level
+    def __init__(self, code: Code, table: Table, own: int, level: int = 0, plain: bool = False) -> None:
+        self.code, self.table, self.own, self.level, self.plain = code, table, own, level, plain
         self.certain = True  # what is read now is read whenever the block runs
 
     def raw(self, ref: Ref) -> Raw:
@@ -64,7 +66,8 @@ class Reader:
             return Raw("segment.id", 2, False)
         if parts[0] == self.own:
             return self._deeper("text", parts[1:], 0, True)
-        first = self.code.part(f"first_{parts[0]}", f"run.first(fields, {parts[0]})", False, self.certain)
+        fields = "segment.fields" if parts[0] <= 2 and self.table.source in UNSPLIT else "fields"
+        first = self.code.part(f"first_{parts[0]}", f"run.first({fields}, {parts[0]})", False, self.certain)
         return self._deeper(first, parts[1:], 0, False)
 
     def _deeper(self, text: str, parts: tuple[int, ...], level: int, varies: bool) -> Raw:
@@ -81,15 +84,29 @@ class Reader:
     def leaf(self, ref: Ref) -> str:
         """The leaf text at `ref`: first component of a composite, escapes resolved, "" when not valued."""
         raw = self.raw(ref)
-        return self.code.part(f"text_of_{ref}", leaf_of(raw), raw.varies, self.certain, self._plain(ref))
+        if self.plain and self.is_own(ref) and raw.level:
+            return self._as_sent(ref, raw)
+        return self.code.part(f"text_of_{ref}", leaf_of(raw), raw.varies, self.certain, self._cheap(ref))
 
     def valued(self, ref: Ref) -> str:
         raw = self.raw(ref)
-        return self.code.part(f"has_{ref}", f"run.valued({raw.text})", raw.varies, self.certain, self._plain(ref))
+        if self.plain and self.is_own(ref) and raw.level:
+            return self._as_sent(ref, raw)
+        return self.code.part(f"has_{ref}", f"run.valued({raw.text})", raw.varies, self.certain, self._cheap(ref))
 
-    def _plain(self, ref: Ref) -> bool:
+    def is_own(self, ref: Ref) -> bool:
+        """Of the segment at hand or of the value that a data type table reads."""
+        return ref.root == self.table.source
+
+    def _as_sent(self, ref: Ref, raw: Raw) -> str:
+        """A component of a plain segment is its own leaf, and valued where it is not empty."""
+        if raw.text.isidentifier():
+            return raw.text
+        return self.code.part(f"part_of_{ref}", raw.text, raw.varies, self.certain)
+
+    def _cheap(self, ref: Ref) -> bool:
         """A whole field of the segment at hand: often empty, or letters and digits."""
-        return ref.root == self.table.source and self.table.kind == "segment" and len(ref.parts) == 1
+        return self.is_own(ref) and self.table.kind == "segment" and len(ref.parts) == 1
 
     def test(self, condition: Condition) -> str:
         """`when:` as an expression."""
@@ -122,6 +139,10 @@ class Reader:
             raise ValueError(f"count({ref}) counts repetitions, and only a field repeats")
         where = "segment" if ref.root == self.table.source else f"run.at(segment, group, {ref.root!r})"
         counted = f"run.count_of({where}, {ref.parts[0]})"
+        if where == "segment" and (sign, condition.number) in _SEVERAL:
+            several = f"run.repeats(segment, {ref.parts[0]})"
+            several = self.code.part(f"several_{ref}", several, False, self.certain)
+            return several if _SEVERAL[sign, condition.number] else f"not {several}"
         return f"{self.code.part(f'count_of_{ref}', counted, False, self.certain)} {sign} {condition.number}"
 
     def concat(self, row: Row) -> str:

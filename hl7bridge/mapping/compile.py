@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hl7bridge.mapping.match import Matches
     from hl7bridge.mapping.uses import Key, PlannedLink, PlannedUse, Sight
 
+BLANKS = ("",) * 1000  # stand for fields that were not sent
 MAPPING_VERSION = "mapping-version"  # the option whose value the version of the tables is written behind
 LEVELS = ("", "_in_component", "_in_subcomponent")  # what stands behind a data type table's name, by level
 
@@ -56,6 +57,7 @@ def _helpers() -> Mapping[str, Any]:
     return MappingProxyType(
         {
             "NULL": NULL,
+            "BLANKS": BLANKS,
             **{each.__name__: each for each in named},
             **{f"to_{type_}": convert for type_, convert in CONVERTERS.items()},
             **{function(name): apply for name, apply in FUNCTIONS.items()},
@@ -68,16 +70,39 @@ _KNOWN = MappingProxyType({**vars(builtins), **dict.fromkeys(keyword.kwlist), **
 
 
 class Compiler:
-    """Compiles the tables of one TableSet, each when it is first needed. `traced`: see trace.py."""
+    """Compiles the tables of one TableSet, each when it is first needed. `traced`: see trace.py; `plain`: the same
+    tables for segments whose texts are what they are sent as (`Segment.form`), without what only others need."""
 
-    def __init__(self, tables: TableSet, model: Model, traced: bool = False) -> None:
-        self.traced = traced
+    def __init__(self, tables: TableSet, model: Model, traced: bool = False, plain: bool = False) -> None:
+        self.traced, self.plain, self.single = traced, plain, False
         self.tables = tables
         self.model = model
         self._segments: dict[str, Fill] = {}
         self._datatypes: dict[tuple[str, int], Callable[..., Any]] = {}
         self._keys: dict[str, KeyOf] = {}
         self._sources: dict[str, str] = {}
+
+    @cached_property
+    def for_plain(self) -> Compiler:
+        """Of the same tables, for segments of plain texts."""
+        return Compiler(self.tables, self.model, plain=True)
+
+    @cached_property
+    def for_single(self) -> Compiler:
+        """Of the same tables, for plain segments of which no field repeats; data types are as for any plain one."""
+        found = Compiler(self.tables, self.model, plain=True)
+        found.single = True
+        found.datatype = self.for_plain.datatype  # type: ignore[method-assign]
+        return found
+
+    def fills(self, name: str) -> list[Fill]:
+        """A segment table's functions by the form of the segment; each is made at its first call."""
+        if self.traced:
+            return [self.segment(name)] * 3
+        found: list[Fill] = []
+        for compiler in (self, self.for_plain, self.for_single):
+            found.append(_LaterFill(compiler, name, found, len(found)))
+        return found
 
     def segment(self, name: str) -> Fill:
         """Writes what a segment says into a resource's body; gives the instances that links ask for."""
@@ -262,6 +287,17 @@ class _Later:
     def __call__(self, *arguments: Any) -> Any:
         made = self._constants[self._called] = self._compiler.datatype(self._name, self._level)
         return made(*arguments)
+
+
+class _LaterFill:
+    """Stands for a segment table's function until its first call."""
+
+    def __init__(self, compiler: Compiler, name: str, place: list[Fill], at: int) -> None:
+        self._compiler, self._name, self._place, self._at = compiler, name, place, at
+
+    def __call__(self, run: Run, segment: Segment, group: Group | None, resource: Resource) -> Body:
+        made = self._place[self._at] = self._compiler.segment(self._name)
+        return made(run, segment, group, resource)
 
 
 def _identifier(name: str) -> str:

@@ -189,7 +189,7 @@ class _Made:
         if use.matched:
             self._matches.made[use.sight.number].append(Made(resource, run, part, group))
         if use.plain:
-            slots = use.fill(run, part, group, resource)
+            slots = use.fills[part.form](run, part, group, resource)
         else:
             resource, slots = use.apply(run, part, group, resource)
         if use.links:

@@ -16,10 +16,10 @@ from hl7bridge.mapping.code import Code
 from hl7bridge.mapping.codes import CODED
 from hl7bridge.mapping.convert import CONVERTERS, NEVER_FAIL, OF_THE_RUN, Invalid
 from hl7bridge.mapping.erase import erasures
-from hl7bridge.mapping.in_place import converted
+from hl7bridge.mapping.in_place import converted, unchanged
 from hl7bridge.mapping.placing import Placer, Slots
 from hl7bridge.mapping.row_plan import RowPlan
-from hl7bridge.mapping.schema import FieldValue, OptionValue
+from hl7bridge.mapping.schema import FieldValue, OptionValue, Ref
 from hl7bridge.mapping.target import Target
 from hl7bridge.mapping.trace import Watch
 from hl7bridge.mapping.values import LINES, raises, text_of
@@ -158,6 +158,9 @@ class RowCode:
         found = self.code.name("found")
         self.code.add(f"{found} = {self.reader.field(value)}")
         with self.code.block(f"if {found}:"), self.placer.remembering(sure=False):
+            if not value.apply and self._as_sent(target.type, value.ref):
+                self.placer.primitive(target, found, rep=rep)
+                return
             if target.type in NEVER_FAIL:
                 self.placer.primitive(target, converted(target.type, found), rep=rep)
                 return
@@ -193,6 +196,11 @@ class RowCode:
         """A text that becomes a value of the target's type."""
         target, code = self.plan.target, self.code
         value, codes = code.name("value"), self._codes()
+        if self._is_leaf() and not codes and not allowed and self._as_sent(target.type, self.row.source):
+            code.add(f"{value} = {self._text()}")
+            with self._written(value):
+                self.placer.primitive(target, value)
+            return
         known = code.constant("allowed", frozenset(allowed)) if allowed else "()"
         may_fail = raises(self.row) or bool(allowed) or target.type not in NEVER_FAIL
         kept = ""
@@ -221,6 +229,15 @@ class RowCode:
             if codes and allowed:
                 with code.block(f"elif {kept} is not None:"):
                     self._kept_beside(kept)
+
+    def _is_leaf(self) -> bool:
+        """Whether the row takes what stands at its source, and nothing is made of it."""
+        row = self.row
+        return row.value is None and not row.concat and row.apply is None and row.as_ is None
+
+    def _as_sent(self, type_: str, ref: Ref) -> bool:
+        """Whether a text read in a plain segment needs no conversion."""
+        return self.reader.plain and self.reader.is_own(ref) and unchanged(type_)
 
     def _kept_beside(self, kept: str) -> None:
         """A required binding does not know the code: it stands beside, as it came."""

@@ -51,6 +51,7 @@ class Run:
     """
 
     __slots__ = (
+        "_header",
         "_large",
         "arrangement",
         "blank",
@@ -92,6 +93,7 @@ class Run:
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
         self.trace = trace
         self.arrangement: Arrangement | None = None  # the message's groups, once its segments are in their places
+        self._header: dict[tuple[int, int], str] = {}  # components of MSH, which many rows read
         self._large: dict[tuple[str, str], list[str]] = {}
 
     # -- texts ----------------------------------------------------------------------------------------------------
@@ -194,6 +196,17 @@ class Run:
             return ""
         return segment.field(number) if segment_id == "MSH" and number <= 2 else self.first(segment.fields, number)
 
+    def header(self, group: Group | None, number: int, component: int) -> str:
+        """The same of a component of MSH, of which a message has one."""
+        if group is None:
+            return ""
+        found = self._header.get((number, component))
+        if found is None:
+            found = self._header[number, component] = self.nth(
+                self.seen(group, "MSH", number), self.component, component
+            )
+        return found
+
     def id_of(self, group: Group | None, segment_id: str) -> str:
         """The id of a segment that is seen, else ""."""
         return segment_id if group is not None and group.find(segment_id) is not None else ""
@@ -210,6 +223,10 @@ class Run:
         if self.repetition not in raw:
             return int(self.valued(raw))
         return sum(map(self.valued, raw.split(self.repetition)))
+
+    def repeats(self, segment: Segment, number: int) -> bool:
+        """Whether more than one repetition of a field has content."""
+        return self.repetition in segment.field(number) and self.count_of(segment, number) > 1
 
     def dissolve(self) -> None:
         """The translation is over: lets go of what would wait for the collector."""

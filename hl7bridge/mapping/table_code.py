@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, component
+from hl7bridge.mapping.access import SEPARATORS, UNSPLIT, Reader, asks_for_absence, component
 from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.condition import refs_of
 from hl7bridge.mapping.erase import erasures
@@ -26,22 +26,36 @@ from hl7bridge.mapping.show import row_text
 if TYPE_CHECKING:
     from hl7bridge.mapping.compile import Compiler
 
-_NAMES = "run segment group resource body fields count raw text rep odd said has_value done deleted further label other"
+_NAMES = (
+    "run segment group resource body fields count raw text rep odd repetition component "
+    "said has_value done deleted further label other"
+)
 _SEGMENT_NAMES = frozenset(_NAMES.split())
 _DATATYPE_NAMES = _SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
+_FIELDS, _COMPONENTS = 6, 3  # so many stand together, before a test that answers for all behind them
+_MANY = 6  # a table that reads so many fields has all it reads, blank ones too
 _ABREAST = 4  # variables begun in one line
 _TOGETHER = 4  # so many rows that want values of one field get a test of their own
-_UNSPLIT = ("MSH", "FHS", "BHS")  # their fields 1 and 2 are the separators themselves
 
 
 class _TableCode:
-    """What segment and data type tables have in common."""
+    """What segment and data type tables have in common.
 
-    def __init__(self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], slots: Slots) -> None:
+    before: what is between the number of a field or component and its place in the list. filled: so many fields are
+    there, blank ones too, that each may be read without a look at how many were sent; 0 where they are not.
+    """
+
+    before = 0
+
+    def __init__(
+        self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], slots: Slots, level: int = 0
+    ) -> None:
         names = _SEGMENT_NAMES if table.kind == "segment" else _DATATYPE_NAMES
         self.compiler, self.table, self.name = compiler, table, name
         self.code = Code(known, names | {component(number) for number in range(1, 100)} | {name})
         self.slots = slots
+        self.level = level
+        self.filled = 0
         self.fields: dict[int, list[RowPlan]] = {}
         for row in table.rows:
             if compiler.switched_on(row):
@@ -55,9 +69,12 @@ class _TableCode:
 
     def _source(self, parameters: str, head: Iterable[str], result: str) -> str:
         """The whole function, with the variables that hold instances begun at its head."""
-        code, slots = self.code, self.slots
-        body = [in_place(line) for line in code.lines] or [f"{INDENT}pass"]
+        code, slots, compiler = self.code, self.slots, self.compiler
+        single = compiler.single and self.table.kind == "segment"
+        body = [in_place(line, compiler.plain, single, self.filled > 0) for line in code.lines] or [f"{INDENT}pass"]
         lines = [*head, *needed(body, head)]
+        if self.filled:
+            lines += [f"if count < {self.filled}:", f"{INDENT}fields = [*fields, *BLANKS[count:{self.filled}]]"]
         held = list(slots.variables.values())
         lines += [f"{' = '.join(held[at : at + _ABREAST])} = None" for at in range(0, len(held), _ABREAST)]
         lines += [f"{name} = {{}}" for name in slots.shared.values()]
@@ -66,6 +83,24 @@ class _TableCode:
         about = f'"""{self.table.name}, {self.table.place.file}"""'
         said = [f"def {self.name}({parameters}):", *(INDENT + line for line in (about, *lines)), *body, *tail]
         return "\n".join(said) + "\n"
+
+    def _grouped(self, fields: Sequence[tuple[int, list[RowPlan]]], size: int) -> None:
+        """The fields or components in order. Behind so many of them one test answers for all the others at once."""
+        together = max([size, *(at + 1 for at, (number, plans) in enumerate(fields) if not number or _without(plans))])
+        if len(fields) < together + 2:
+            together = len(fields)
+        for number, plans in fields[:together]:
+            self._field(number, plans)
+        if rest := fields[together:]:
+            least = min(number for number, _ in rest)
+            with self.code.block(f"if count > {least - self.before}:"):
+                self._grouped(rest, size)
+
+    def _field(self, number: int, plans: list[RowPlan]) -> None:
+        raise NotImplementedError
+
+    def _reader(self, number: int) -> Reader:
+        return Reader(self.code, self.table, number, self.level, self.compiler.plain)
 
     def _rows(self, plans: Sequence[RowPlan], reader: Reader, rep: str, valued: str) -> None:
         """The rows in order; neighbours that need a value share its test. `valued`: "" where it is known."""
@@ -114,37 +149,62 @@ class SegmentCode(_TableCode):
     def __init__(
         self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], asked: frozenset[str]
     ) -> None:
-        super().__init__(compiler, table, name, known, Slots(True, asked))
-        for number, plans in self.fields.items():
-            if number:
-                self._field(number, plans)
-            else:
-                self.code.head()
-                self._rows(plans, Reader(self.code, table, 0), "0", "")
-                self.code.settle()
+        super().__init__(compiler, table, name, known, Slots(not compiler.single, asked))
+        read = {ref.parts[0] for row in table.rows for ref in (row.source, *refs_in(row)) if self._is_field(ref)}
+        self.filled = max(read) + 1 if len(read) >= _MANY else 0
+        self._grouped(list(self.fields.items()), _FIELDS)
         head = ["body = resource.body", "fields = segment.fields", "count = len(fields)"]
         self.source = self._source("run, segment, group, resource", head, self.slots.result())
 
+    @property
+    def _unsplit(self) -> tuple[int, ...]:
+        return (1, 2) if self.table.source in UNSPLIT else ()
+
+    def _is_field(self, ref: Ref) -> bool:
+        return ref.root == self.table.source and bool(ref.parts)
+
     def _field(self, number: int, plans: list[RowPlan]) -> None:
         code = self.code
-        absent = [plan for plan in plans if asks_for_absence(plan.row)]
+        if not number:
+            code.head()
+            self._rows(plans, self._reader(0), "0", "")
+            code.settle()
+            return
+        absent = _without(plans)
         deleted = "raw[0] == '\"' and only_deletes(raw, run.repetition)"
         if not absent:
-            with code.block(f"if count > {number} and (raw := fields[{number}]):"):
+            if self.compiler.single and number not in self._unsplit:
+                self._only(number, plans)
+                return
+            there = f"raw := fields[{number}]"
+            with code.block(f"if {there}:" if self.filled else f"if count > {number} and ({there}):"):
+                if self.compiler.plain:
+                    self._repetitions(number, plans)
+                    return
                 with code.block(f"if {deleted}:"):
                     self._deletion(plans)
                 with code.block("else:"):
                     self._repetitions(number, plans)
             return
-        code.add(f"raw = fields[{number}] if count > {number} else ''", f"deleted = bool(raw) and {deleted}")
-        with code.block("if raw and not deleted:"):
+        if self.compiler.single:
+            self._only(number, plans)
+            with code.block("else:"):
+                code.head()
+                self._rows(absent, self._reader(number), "0", "")
+                code.settle()
+            return
+        code.add(f"raw = fields[{number}]" + ("" if self.filled else f" if count > {number} else ''"))
+        if not self.compiler.plain:
+            code.add(f"deleted = bool(raw) and {deleted}")
+        with code.block("if raw:" if self.compiler.plain else "if raw and not deleted:"):
             self._repetitions(number, plans)
         with code.block("else:"):
-            with code.block("if deleted:"):
-                self._deletion(plans)
+            if not self.compiler.plain:
+                with code.block("if deleted:"):
+                    self._deletion(plans)
             code.add("text = ''")
             code.head()
-            self._rows(absent, Reader(code, self.table, number), "0", "")
+            self._rows(absent, self._reader(number), "0", "")
             code.settle()
 
     def _deletion(self, plans: list[RowPlan]) -> None:
@@ -157,16 +217,32 @@ class SegmentCode(_TableCode):
         if gone:
             code.add(f"resource.erased += {code.constant('gone', gone)}")
 
+    def _only(self, number: int, plans: list[RowPlan]) -> None:
+        """The rows of a field that does not repeat."""
+        code, valued = self.code, VALUED.format("text")
+        there = f"(text := fields[{number}])" if self.filled else f"count > {number} and (text := fields[{number}])"
+        if any(asks_for_absence(plan.row) for plan in plans) and not self.filled:
+            code.add(f"text = fields[{number}] if count > {number} else ''")
+            there = "text"
+        simple = all(plan.needs_value for plan in plans)
+        with code.block(f"if {there} and {valued}:" if simple else f"if {there}:"):
+            code.head()
+            if not simple:
+                code.add(f"has_value = {valued}")
+            self._rows(plans, self._reader(number), "0", "" if simple else "has_value")
+            code.settle()
+
     def _repetitions(self, number: int, plans: list[RowPlan]) -> None:
-        code, reader = self.code, Reader(self.code, self.table, number)
-        if number <= 2 and self.table.source in _UNSPLIT:
+        code, reader = self.code, self._reader(number)
+        if number in self._unsplit:
             code.add("text = raw", "has_value = run.valued(text)")
             code.head()
             self._rows(plans, reader, "0", "has_value")
             code.settle()
             return
         code.head()
-        with code.block("for rep, text in enumerate(raw.split(run.repetition)):"):
+        parts = "enumerate(raw.split(repetition)) if repetition in raw else ((0, raw),)"
+        with code.block(f"for rep, text in {parts}:"):
             valued = "run.valued(text)"
             if all(plan.needs_value for plan in plans) and not self.compiler.traced:
                 with code.block(f"if {valued}:"):
@@ -185,15 +261,18 @@ class DatatypeCode(_TableCode):
     """def XPN_HumanName(run, segment, group, raw, body, resource, strict): gives the further instances that rows with
     `$another` made, by label; of a table for a primitive the text."""
 
+    before = 1
+
     def __init__(self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], level: int) -> None:
-        super().__init__(compiler, table, name, known, Slots(False))
-        self.level = level
+        super().__init__(compiler, table, name, known, Slots(False), level)
         self._shared = self._read_elsewhere()
-        for number, plans in self.fields.items():
-            self._component(number, plans)
+        self._grouped(list(self.fields.items()), _COMPONENTS)
         head = [_split(SEPARATORS[level]) if level < 2 else "parts = [raw]"]
         head.append("count = len(parts)")
-        head += [f"{component(n)} = parts[{n - 1}] if count > {n - 1} else ''" for n in sorted(self._shared)]
+        head += [
+            f"{component(n)} = parts[{n - 1}]" + (f" if count > {n - 1} else ''" if n > 1 else "")
+            for n in sorted(self._shared)
+        ]
         result = ""
         if compiler.is_primitive(table.name):
             head, result = ["value = ''", *head], "value"
@@ -211,9 +290,9 @@ class DatatypeCode(_TableCode):
             if ref.root == self.table.source and ref.parts[:1] not in ((), (plan.own,))
         }
 
-    def _component(self, number: int, plans: list[RowPlan]) -> None:
-        code, reader = self.code, Reader(self.code, self.table, number, self.level)
-        absent = [plan for plan in plans if asks_for_absence(plan.row)]
+    def _field(self, number: int, plans: list[RowPlan]) -> None:
+        code, reader = self.code, self._reader(number)
+        absent = _without(plans)
         part = component(number) if number else "raw"
         found = f"{part} and"
         if number and number not in self._shared:
@@ -222,8 +301,10 @@ class DatatypeCode(_TableCode):
                 code.add(f"{part} = parts[{number - 1}] if count > {number - 1} else ''")
                 found = f"{part} and"
         simple = not absent and all(plan.needs_value for plan in plans) and not self.compiler.traced
-        valued = VALUED.format(part)
-        with code.block(f"if {found} {valued if simple else f'{part} != NULL'}:"):
+        valued, there = VALUED.format(part), f"{part} != NULL"
+        if number and self.compiler.plain:
+            valued, there, found = part, "", found.removesuffix(" and")
+        with code.block(f"if {found} {valued if simple and valued != part else there}".rstrip() + ":"):
             code.head()
             if not simple and any(plan.needs_value for plan in plans):
                 code.add(f"has_value = {valued}")
@@ -234,6 +315,11 @@ class DatatypeCode(_TableCode):
                 code.head()
                 self._rows(absent, reader, "0", "")
                 code.settle()
+
+
+def _without(plans: Iterable[RowPlan]) -> list[RowPlan]:
+    """The rows that run where their field is not there."""
+    return [plan for plan in plans if asks_for_absence(plan.row)]
 
 
 def _split(separator: str) -> str:

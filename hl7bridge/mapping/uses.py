@@ -99,8 +99,9 @@ class PlannedUse:
         return self._compiler.links(self.links, self._plan.name, f"links of {self.name}")
 
     @cached_property
-    def fill(self) -> Fill:
-        return self._compiler.segment(self.name)
+    def fills(self) -> list[Fill]:
+        """What applies the table, by the form of the segment."""
+        return self._compiler.fills(self.name)
 
     @cached_property
     def test(self) -> Test | None:
@@ -120,7 +121,7 @@ class PlannedUse:
 
         Gives the resource that was written and the instances that links ask for.
         """
-        fill, said = self.fill, self.said
+        fill, said = self.fills[segment.form], self.said
         if said.write:  # of several rows that say it the gentlest holds
             resource.write = min(resource.write or said.write, said.write, key=GENTLEST.index)
         if said.undo:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hl7bridge.mapping.access import SEPARATORS, Reader, function, leaf_of
+from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, function, leaf_of
 from hl7bridge.mapping.schema import Ref, Row
 
 LINES = "lines"
@@ -47,7 +47,10 @@ def _applied(row: Row, name: str, reader: Reader) -> str:
     if name == "base64":
         before = Ref(row.source.root, (*row.source.parts[:-1], row.source.parts[-1] - 1))
         return f"encoded({_rest(row, reader)}, {reader.leaf(before)})"
-    said = f"run.whole({raw.text})" if name in NUMERIC else leaf_of(raw)
+    as_sent = reader.plain and not asks_for_absence(row)
+    said = raw.text if as_sent and raw.level else leaf_of(raw)
+    if name in NUMERIC:
+        said = raw.text if as_sent else f"run.whole({raw.text})"
     return f"(said := {said}) and {called}(said)"
 
 
