@@ -28,6 +28,7 @@ NULL = '""'
 _ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
 _BLANKS = " \t\r\n\ufeff"
 ANY, PLAIN, SINGLE = range(3)  # the form of a segment
+_LARGE = 50_000  # characters: a segment with a document in it
 _SHORT = 4096  # characters: the line of such a segment may stay in memory beside its fields
 _Z_ID = re.compile(r"Z[A-Z0-9]{2}").fullmatch
 _PATH = re.compile(
@@ -46,8 +47,8 @@ class Segment:
 
     `fields`: raw, index = HL7's field number; index 0 is the id. `form`: PLAIN where the texts are what they are sent
     as (nothing is escaped, no subcomponents, no `""`, all printable, no blank at an end of a component nor two
-    together); SINGLE where it is plain and no field repeats; else ANY. Of an envelope's own separators it says nothing.
-    Both are worked out when they are first asked for.
+    together); SINGLE where it is plain, no field repeats, and each that is there has a first component; else ANY. Of an
+    envelope's own separators it says nothing. Both are worked out when they are first asked for.
     """
 
     __slots__ = ("_line", "fields", "form", "id", "occurrence", "position", "separators")
@@ -74,7 +75,8 @@ class Segment:
         if name == "form":
             line = self._line
             if not line or self.id in _ENVELOPES:
-                line = self.separators.field.join(self.fields[3 if self.id in _ENVELOPES else 1 :])
+                first = 2 if self.id in _ENVELOPES else 0
+                line = self.separators.field.join(["", *self.fields[first + 1 :]])
             self.form = form = _form(line, self.separators)
             return form
         raise AttributeError(name)
@@ -240,26 +242,29 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
 
 
 def _form(line: str, separators: Separators) -> int:
-    quote, escape, subcomponent, *with_blanks = _not_plain(separators)
+    quote, escape, subcomponent, repeated, no_first, two, a, b, c, d, e, f = _not_plain(separators)
     if quote in line or escape in line or subcomponent in line or not line.isprintable():
         return ANY
-    if " " in line:
-        for text in with_blanks:
-            if text in line:
-                return ANY
-        if line[-1] == " ":
-            return ANY
-    return PLAIN if separators.repetition and separators.repetition in line else SINGLE
+    if " " in line and (
+        two in line or a in line or b in line or c in line or d in line or e in line or f in line or line[-1] == " "
+    ):
+        return ANY
+    if len(line) > _LARGE:
+        return ANY
+    return PLAIN if repeated in line or no_first in line else SINGLE
 
 
 @lru_cache(maxsize=64)
 def _not_plain(separators: Separators) -> tuple[str, ...]:
-    """What a plain line has not in it: the first three at all, the rest where it has blanks."""
+    """What is not in a line: three texts where it is plain, two more where it is single, the rest where blanks are."""
     if not {" ", '"'}.isdisjoint(separators):
-        return ("",) * 3  # odd separators: no line is plain
-    ends = [text for text in separators[:3] if text]
-    never = ('"', separators.escape or '"', separators.subcomponent or '"')
-    return (*never, "  ", *(f" {text}" for text in ends), *(f"{text} " for text in ends))
+        return ("",) * 12  # odd separators: no line is plain
+    field, component, repetition, escape, subcomponent, _ = (text or '"' for text in separators)
+    ends = (field, component, repetition)
+    return (
+        *('"', escape, subcomponent, repetition, field + component),
+        *("  ", *(f" {text}" for text in ends), *(f"{text} " for text in ends)),
+    )
 
 
 def _position(segment: Segment) -> int:

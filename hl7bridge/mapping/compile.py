@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.resource import Body, Reference, Resource
-from hl7bridge.hl7v2.message import Segment
+from hl7bridge.hl7v2.message import ANY, PLAIN, SINGLE, Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import write
 from hl7bridge.mapping.access import Reader, function
@@ -32,9 +32,12 @@ from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
 from hl7bridge.mapping.schema import Condition, FieldValue, OptionValue, Path, Ref, Row, Table, TableSet
 from hl7bridge.mapping.table_code import DatatypeCode, SegmentCode
 from hl7bridge.mapping.target import Target, compile_path
+from hl7bridge.mapping.use_code import UsesCode
 
 if TYPE_CHECKING:
+    from hl7bridge.mapping.lines import Further
     from hl7bridge.mapping.match import Matches
+    from hl7bridge.mapping.messages import Made
     from hl7bridge.mapping.uses import Key, PlannedLink, PlannedUse, Sight
 
 BLANKS = ("",) * 1000  # stand for fields that were not sent
@@ -43,7 +46,7 @@ LEVELS = ("", "_in_component", "_in_subcomponent")  # what stands behind a data 
 
 Fill = Callable[[Run, Segment, Group | None, Resource], Body]
 Test = Callable[[Run, Segment, Group | None], object]
-Applied = Callable[[Run, Segment, Group], "list[PlannedUse]"]
+Apply = Callable[[Run, Segment, Group, "Further", "Made"], None]
 KeyOf = Callable[[Segment, Group, int], "Key"]
 WriteLinks = Callable[[Run, Segment, Segment, Group, int, Resource, Body, "Mapping[Key, Resource]", "Matches"], None]
 Read = Callable[[Run, Segment, Group | None], str]
@@ -70,11 +73,22 @@ _KNOWN = MappingProxyType({**vars(builtins), **dict.fromkeys(keyword.kwlist), **
 
 
 class Compiler:
-    """Compiles the tables of one TableSet, each when it is first needed. `traced`: see trace.py; `plain`: the same
-    tables for segments whose texts are what they are sent as (`Segment.form`), without what only others need."""
+    """Compiles the tables of one TableSet, each when it is first needed.
 
-    def __init__(self, tables: TableSet, model: Model, traced: bool = False, plain: bool = False) -> None:
-        self.traced, self.plain, self.single = traced, plain, False
+    traced: see trace.py. form: of the segments it compiles for (`Segment.form`): where these are plain or single, what
+    only others need is left out. plainly: the compiler for plain ones, whose data types those for single ones use.
+    """
+
+    def __init__(
+        self,
+        tables: TableSet,
+        model: Model,
+        traced: bool = False,
+        form: int = ANY,
+        plainly: Compiler | None = None,
+    ) -> None:
+        self.traced, self.plain, self.single = traced, form != ANY, form == SINGLE
+        self._plainly = plainly
         self.tables = tables
         self.model = model
         self._segments: dict[str, Fill] = {}
@@ -83,24 +97,17 @@ class Compiler:
         self._sources: dict[str, str] = {}
 
     @cached_property
-    def for_plain(self) -> Compiler:
-        """Of the same tables, for segments of plain texts."""
-        return Compiler(self.tables, self.model, plain=True)
-
-    @cached_property
-    def for_single(self) -> Compiler:
-        """Of the same tables, for plain segments of which no field repeats; data types are as for any plain one."""
-        found = Compiler(self.tables, self.model, plain=True)
-        found.single = True
-        found.datatype = self.for_plain.datatype  # type: ignore[method-assign]
-        return found
+    def forms(self) -> tuple[Compiler, Compiler, Compiler]:
+        """Of the same tables, by the form of the segments."""
+        plain = Compiler(self.tables, self.model, form=PLAIN)
+        return self, plain, Compiler(self.tables, self.model, form=SINGLE, plainly=plain)
 
     def fills(self, name: str) -> list[Fill]:
         """A segment table's functions by the form of the segment; each is made at its first call."""
         if self.traced:
             return [self.segment(name)] * 3
         found: list[Fill] = []
-        for compiler in (self, self.for_plain, self.for_single):
+        for compiler in self.forms:
             found.append(_LaterFill(compiler, name, found, len(found)))
         return found
 
@@ -115,6 +122,8 @@ class Compiler:
 
     def datatype(self, name: str, level: int = 0) -> Callable[..., Any]:
         """Fills `body` from a value at a level (0: a repetition); of a table for a primitive gives the text."""
+        if self._plainly is not None:
+            return self._plainly.datatype(name, level)
         level = min(level, len(LEVELS) - 1)
         found = self._datatypes.get((name, level))
         if found is None:
@@ -146,7 +155,7 @@ class Compiler:
             self.segment(name)
         else:
             self.datatype(name)
-        return self._sources[name]
+        return self._sources[name] if name in self._sources or self._plainly is None else self._plainly.code(name)
 
     # -- for message tables ---------------------------------------------------------------------------------------
 
@@ -155,16 +164,11 @@ class Compiler:
         code = Code(_KNOWN)
         return self._expression(code, Reader(code, table, -1).test(condition), f"when {table.source}")
 
-    def applied(self, uses: Sequence[PlannedUse], table: Table) -> Applied:
-        """Those of the uses of a segment whose condition holds; one with `each` is asked for each repetition."""
-        code = Code(_KNOWN, frozenset(("found", "uses")))
-        reader = Reader(code, table, -1)
-        code.head()
-        code.add("uses = []")
-        for use in uses:
-            with code.when("" if use.each or use.said.when is None else reader.test(use.said.when)):
-                code.add(f"uses.append({code.constant(f'use_{use.name}', use)})")
-        return self._expression(code, "uses", f"uses of {table.source}")
+    def apply(self, uses: Sequence[PlannedUse], table: Table, path: str) -> Apply:
+        """Applies the uses of the segments at one path, each where its condition holds."""
+        made = UsesCode(self, uses, table, _KNOWN)
+        applied: Apply = self._function(made.source, made.constants, "uses", f"uses of {path}")
+        return applied
 
     def key(self, sight: Sight) -> KeyOf:
         """What tells a label's resource from others, seen from a segment, its group, and a repetition."""

@@ -52,15 +52,19 @@ def coding_system(text: str) -> str:
     return V2_SYSTEM + table[1] if table and table[1] != _OF_SYSTEMS else _uri_of(name) or _named(name)
 
 
-@remembered
 def identifier_system(namespace: str, universal_id: str = "", universal_id_type: str = "") -> str:
     """The uri of an HD. The universal id counts where it is there; an id that is not what its type says is a name."""
     universal, kind = universal_id.strip(), universal_id_type.strip().upper()
     if universal:
         if kind in ("URI", "URL") and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:\S", universal):
             return quote(universal, safe=_URI_SAFE)
-        return _uri_of(universal) or _named(universal)
-    return _uri_of(namespace.strip()) or _named(namespace.strip())
+        return _uri_or_name(universal)
+    return _uri_or_name(namespace.strip())
+
+
+@remembered
+def _uri_or_name(text: str) -> str:
+    return _uri_of(text) or _named(text)
 
 
 def is_oid(text: str) -> bool:

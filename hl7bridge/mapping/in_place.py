@@ -40,6 +40,7 @@ def _rewrites(plain: bool, single: bool, filled: bool) -> _Rewrites:
         for call, pattern, written in (
             ("run.component_of(run.seen(group, 'MSH'", rf"run\.component_of\({_HEADER}, (\d+)\)", _LEAF_OF_HEADER),
             ("run.nth(run.seen(group, 'MSH'", rf"run\.nth\({_HEADER}, run\.component, (\d+)\)", _OF_HEADER),
+            *((("run.valued(", rf"run\.valued\({_FIRST}\)", rf"({there}fields[\1])"), _VALUED) if single else ()),
             ("run.valued(seg", r"run\.valued\(segment\.id\)", "True"),
             ("run.valued(run.id", r"run\.valued\((run\.id_of\(group, '\w+'\))\)", r"\1"),
             (
@@ -61,6 +62,7 @@ def _rewrites(plain: bool, single: bool, filled: bool) -> _Rewrites:
     )
 
 
+_VALUED = ("run.valued(", r"run\.valued\(([A-Za-z_]\w*)\)", r"\1")
 _UP_TO_COMPONENT = r"(\1 if component not in \1 else run.leaf0 (\1))"  # the blank keeps the next pattern from it
 _TEXT = r"([A-Za-z_]\w*|fields\[\d+\])"
 _PARTS = (

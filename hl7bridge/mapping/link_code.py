@@ -7,19 +7,22 @@ its table made), `resources` (by label) and `matches` (match.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hl7bridge.mapping.access import Reader
 from hl7bridge.mapping.code import INDENT, Code
+from hl7bridge.mapping.in_place import in_place, needed
 from hl7bridge.mapping.placing import LinkSlots, LoneSlots, Node, Placer
 from hl7bridge.mapping.trace import Link as TracedLink
 
 if TYPE_CHECKING:
     from hl7bridge.mapping.compile import Compiler
-    from hl7bridge.mapping.uses import PlannedLink
+    from hl7bridge.mapping.uses import PlannedLink, Sight
 
 _PARAMETERS = "run, segment, part, group, rep, resource, slots, resources, matches"
-_NAMES = frozenset((*_PARAMETERS.split(", "), "body", "owner", "to", "link", "holder", "links"))
+_OTHERS = ("body", "owner", "to", "link", "linked", "holder", "links", "fields", "count", "odd", "repetition")
+_NAMES = frozenset((*_PARAMETERS.split(", "), *_OTHERS))
 
 
 class LinksCode:
@@ -29,12 +32,15 @@ class LinksCode:
         self, compiler: Compiler, links: Sequence[PlannedLink], message: str, known: Mapping[str, Any]
     ) -> None:
         self._compiler, self._message = compiler, message
-        self._code = Code(known, _NAMES)
+        self._code = code = Code(known, _NAMES)
+        code.head()
         for link in links:
-            self._code.comment(f"{link.place} {link.said}")
+            code.comment(f"{link.place} {link.said}")
             self._owned(link)
-        head = [f"def links({_PARAMETERS}):", f"{INDENT}body = resource.body"]
-        self.source = "\n".join((*head, *self._code.lines)) + "\n"
+        code.settle()
+        lines = [in_place(line) for line in code.lines]
+        head = ["body = resource.body", "linked = run.linked", *needed(lines, ())]
+        self.source = "\n".join((f"def links({_PARAMETERS}):", *(INDENT + line for line in head), *lines)) + "\n"
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -45,7 +51,7 @@ class LinksCode:
         if link.on is None:
             self._found(link, "resource", Placer(self._code, LinkSlots(False), "0", self._compiler.traced))
             return
-        self._code.add(f"owner = resources.get({link.on.key})")
+        self._code.add(f"owner = resources.get({self._key(link.on)})")
         with self._code.block("if owner is not None:"):
             start = Node("owner.body", "owner")
             self._found(link, "owner", Placer(self._code, LoneSlots(False), "0", self._compiler.traced, start))
@@ -54,13 +60,32 @@ class LinksCode:
         """`to`: the resource that is meant."""
         if link.to is None:
             planned = self._code.constant("agreeing", link)
-            found = f"matches.meant(run, {planned}, part, group, {owner}) if matches.made[{link.number}] else ()"
-            with self._code.block(f"for to in {found}:"):
+            with (
+                self._code.block(f"if {' and '.join(self._hopeful(link, planned))}:"),
+                self._code.block(f"for to in matches.meant(run, {planned}, part, group, {owner}):"),
+            ):
                 self._write(link, owner, placer)
             return
-        self._code.add(f"to = resources.get({link.to.key})")
+        self._code.add(f"to = resources.get({self._key(link.to)})")
         with self._code.block(f"if to is not None and to is not {owner}:"):
             self._write(link, owner, placer)
+
+    def _hopeful(self, link: PlannedLink, planned: str) -> Iterator[str]:
+        """What must hold for a link with `match` to find anything, as far as a short look tells."""
+        yield f"matches.made[{link.number}]"
+        match = link.match
+        assert match is not None
+        if match.elsewhere:
+            view = self._code.part("view", match.view_code)
+            yield f"matches.found.get(({planned}, {view}), True)"  # nothing was found for another that sees the same
+        elif not link.parted:
+            reader = Reader(self._code, match.ours, -1)
+            reader.certain = False
+            yield reader.leaf(match.mine)
+
+    def _key(self, sight: Sight) -> str:
+        """A label's key; where it is seen is worked out once for all of the same home."""
+        return sight.key.replace(sight.home, self._code.part("home", sight.home))
 
     def _write(self, link: PlannedLink, owner: str, placer: Placer) -> None:
         """The reference, in its place; the same one twice is written once."""
@@ -71,8 +96,8 @@ class LinksCode:
             )
         at = placer.locate(target.hops)
         code.add(f"link = (id({at.text}), {target.name!r}, id(to))")
-        with code.block("if link not in run.linked:"):
-            code.add("run.linked.add(link)")
+        with code.block("if link not in linked:"):
+            code.add("linked.add(link)")
             if target.many:
                 code.add("holder = {}", f"{at.text}.setdefault({target.name!r}, []).append(holder)")
             else:

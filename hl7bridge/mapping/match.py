@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hl7bridge.mapping.uses import PlannedLink
 
 
-class Made(NamedTuple):
+class Found(NamedTuple):
     """A resource by label, and the segment that made it, to read from."""
 
     resource: Resource
@@ -32,7 +32,7 @@ class Made(NamedTuple):
         return read(self.run, self.segment, self.group)
 
 
-Index = dict[str, list[Made]]
+Index = dict[str, list[Found]]
 
 
 class Match:
@@ -42,18 +42,19 @@ class Match:
     segment holds for all that see the same.
     """
 
-    __slots__ = ("_pairs", "_root", "_roots", "elsewhere", "first")
+    __slots__ = ("_pairs", "_root", "_roots", "elsewhere", "first", "mine", "ours")
 
     def __init__(self, link: Link, ours: Table, theirs: Table, compiler: Compiler) -> None:
         self._pairs: tuple[tuple[Read, Read], ...] = tuple(
             (compiler.read(mine, ours), compiler.read(their, theirs)) for mine, their in link.match
         )
+        self.ours, self.mine = ours, link.match[0][0]
         self.first = self._pairs[0][0]  # our side of the first pair; where it gives "" nothing agrees
         self._roots = tuple(dict.fromkeys(mine.root for mine, _ in link.match))
         self._root = self._roots[0] if len(self._roots) == 1 else ""
         self.elsewhere = ours.source not in self._roots
 
-    def index(self, made: Iterable[Made]) -> Index:
+    def index(self, made: Iterable[Found]) -> Index:
         """What the message made, by the value of the first pair."""
         their = self._pairs[0][1]
         index: Index = {}
@@ -62,11 +63,17 @@ class Match:
                 index.setdefault(text, []).append(other)
         return index
 
+    @property
+    def view_code(self) -> str:
+        """The view as an expression of a group."""
+        found = [f"group.find({root!r})" for root in self._roots]
+        return found[0] if self._root else f"({', '.join(found)})"
+
     def view(self, group: Group) -> object:
         """What our side is read from: where it is the same, the same is found."""
         return group.find(self._root) if self._root else tuple([group.find(root) for root in self._roots])
 
-    def among(self, run: Run, segment: Segment, group: Group, candidates: list[Made]) -> list[Resource]:
+    def among(self, run: Run, segment: Segment, group: Group, candidates: list[Found]) -> list[Resource]:
         """Those of the candidates, whose first pair agrees, that agree in all, each once, in the message's order."""
         wanted = [(text, their) for mine, their in self._pairs[1:] if (text := mine(run, segment, group))]
         found = {
@@ -81,9 +88,9 @@ class Matches:
     """What the message made by label, for the links that look for fields that agree, and what these found so far."""
 
     def __init__(self, labels: Iterable[int]) -> None:
-        self.made: dict[int, list[Made]] = {number: [] for number in labels}
+        self.made: dict[int, list[Found]] = {number: [] for number in labels}
         self._indexes: dict[Match, Index] = {}
-        self._found: dict[tuple[Match, object], list[Resource]] = {}
+        self.found: dict[tuple[PlannedLink, object], list[Resource]] = {}  # by link and what was seen from it
 
     def meant(self, run: Run, link: PlannedLink, segment: Segment, group: Group, owner: Resource) -> Sequence[Resource]:
         """Whom a link means: the others that agree. An element that occurs once takes one only alone, and what a row
@@ -91,10 +98,10 @@ class Matches:
         match = link.match
         assert match is not None
         if match.elsewhere:
-            key = match, match.view(group)
-            agreeing = self._found.get(key)
+            key = link, match.view(group)
+            agreeing = self.found.get(key)
             if agreeing is None:
-                agreeing = self._found[key] = self._look(run, match, link.number, segment, group)
+                agreeing = self.found[key] = self._look(run, match, link.number, segment, group)
         else:
             agreeing = self._look(run, match, link.number, segment, group)
         if not agreeing:

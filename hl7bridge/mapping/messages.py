@@ -7,7 +7,7 @@ segment, is worked out once: how many groups up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 
 from hl7bridge import reasons
@@ -17,7 +17,7 @@ from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Arrangement, Group, Structure
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.lines import Further, Rule, join
-from hl7bridge.mapping.match import Made, Matches
+from hl7bridge.mapping.match import Found, Matches
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Label, Link, MessageTable, Table, Use
 from hl7bridge.mapping.uses import ITSELF, Key, PlannedPath, PlannedUse, Sight
@@ -91,7 +91,7 @@ class MessagePlan:
 
     @cached_property
     def _paths(self) -> Mapping[str, PlannedPath]:
-        return {path: PlannedPath(uses, self.compiler) for path, uses in self.uses.items()}
+        return {path: PlannedPath(uses, path, self.compiler) for path, uses in self.uses.items()}
 
     @cached_property
     def _lines(self) -> Mapping[str, list[Rule]]:
@@ -122,39 +122,34 @@ class MessagePlan:
         if traced is not None:
             traced.root = root
         self._refuse_doubles(root)
-        made = _Made(run, self.matched)
+        made = Made(run, self.matched)
         paths = self._paths
         for path, segment, group, further in self._walk(run, root):
             planned = paths.get(path)
             if planned is None:
                 continue
-            applied = planned.applied(run, segment, group)
-            for use in applied if traced is None else planned.uses:
-                if traced is None and not use.each:
-                    made.apply(use, segment, segment, group, 0, further)
-                    continue
-                for rep, part in use.parts(segment) if use.each else ((0, segment),):
-                    holds = use.holds(run, part, group) if use.each else use in applied
-                    if traced is not None:
-                        traced.uses.append((part, use, holds))
-                    if holds:
-                        made.apply(use, segment, part, group, rep, further)
+            if traced is None:
+                planned.apply(run, segment, group, further, made)
+                continue
+            for use in planned.uses:
+                made.each(use, segment, group, further)
         made.link()
         for node, names in run.displaced:
             for name in names:
                 node.pop(name, None)
         return list(made.resources.values())
 
-    def _walk(self, run: Run, root: Arrangement) -> Iterator[tuple[str, Segment, Group, Further]]:
+    def _walk(self, run: Run, root: Arrangement) -> Iterable[tuple[str, Segment, Group, Further]]:
         """The segments in their places; those that are lines of one text as one."""
         if not self._lines:
-            yield from ((path, segment, group, ()) for path, segment, group in root.walk())
-            return
-        for path, segment, group, further in join(run, root.walk(), self._lines):
-            if run.trace is not None:
-                for joined, _ in further:
-                    run.trace.joined[joined.position] = segment
-            yield path, segment, group, further
+            return ((path, segment, group, ()) for path, segment, group in root.walk())
+        found = join(run, root.walk(), self._lines)
+        if run.trace is None:
+            return found
+        walked = list(found)
+        for _, segment, _, further in walked:
+            run.trace.joined.update((joined.position, segment) for joined, _ in further)
+        return walked
 
     def _refuse_doubles(self, root: Arrangement) -> None:
         for problem in root.problems:
@@ -167,14 +162,39 @@ class MessagePlan:
                 )
 
 
-class _Made:
+class Made:
     """What a message made so far: resources by label, and the links that wait for the rest of the message."""
 
     def __init__(self, run: Run, matched: Iterable[int]) -> None:
         self._run = run
         self.resources: dict[Key, Resource] = {}
-        self._pending: list[tuple[PlannedUse, Segment, Segment, Group, int, Resource, Body]] = []
+        self.pending: list[tuple[PlannedUse, Segment, Segment, Group, int, Resource, Body]] = []
         self._matches = Matches(matched)
+
+    def begin(self, key: Key, type: str, segment: Segment, group: Group) -> Resource:
+        """The resource of a label that has none yet."""
+        resource = self.resources[key] = Resource(type, segment.position)
+        resource.lookup = partial(_field, group)
+        return resource
+
+    def share(self, use: PlannedUse, further: Further, resource: Resource) -> None:
+        """What stands beside a joined line belongs to the first's resource."""
+        for other, around in further:
+            self.resources.setdefault(use.key(other, around, 0), resource)
+
+    def find(self, number: int, resource: Resource, part: Segment, group: Group) -> None:
+        """A link will look for what is made here."""
+        self._matches.made[number].append(Found(resource, self._run, part, group))
+
+    def each(self, use: PlannedUse, segment: Segment, group: Group, further: Further) -> None:
+        """Applies a use where its condition holds, one with `each` to each repetition."""
+        run = self._run
+        for rep, part in use.parts(segment) if use.each else ((0, segment),):
+            holds = use.holds(run, part, group)
+            if run.trace is not None:
+                run.trace.uses.append((part, use, holds))
+            if holds:
+                self.apply(use, segment, part, group, rep, further)
 
     def apply(self, use: PlannedUse, segment: Segment, part: Segment, group: Group, rep: int, further: Further) -> None:
         """`segment`: in its place; `part`: what the table is applied to; `further`: what was joined to it."""
@@ -182,22 +202,21 @@ class _Made:
         key = use.key(segment, group, rep)
         resource = resources.get(key)
         if resource is None:
-            resource = resources[key] = Resource(use.into.type, segment.position)
-            resource.lookup = partial(_field, group)
-        for other, around in further:  # what stands beside a joined line belongs to the first's resource
-            resources.setdefault(use.key(other, around, 0), resource)
+            resource = self.begin(key, use.into.type, segment, group)
+        if further:
+            self.share(use, further, resource)
         if use.matched:
-            self._matches.made[use.sight.number].append(Made(resource, run, part, group))
+            self.find(use.sight.number, resource, part, group)
         if use.plain:
             slots = use.fills[part.form](run, part, group, resource)
         else:
             resource, slots = use.apply(run, part, group, resource)
         if use.links:
-            self._pending.append((use, segment, part, group, rep, resource, slots))
+            self.pending.append((use, segment, part, group, rep, resource, slots))
 
     def link(self) -> None:
         run, resources, matches = self._run, self.resources, self._matches
-        for use, segment, part, group, rep, resource, slots in self._pending:
+        for use, segment, part, group, rep, resource, slots in self.pending:
             use.write_links(run, segment, part, group, rep, resource, slots, resources, matches)
 
 

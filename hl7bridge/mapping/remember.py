@@ -16,15 +16,12 @@ _LONG = 100  # characters
 _Made = TypeVar("_Made")
 
 
-def remembered(function: Callable[..., _Made]) -> Callable[..., _Made]:
-    """The function of one or more texts, answering from what it found for the same ones before."""
+def remembered(function: Callable[[str], _Made]) -> Callable[[str], _Made]:
+    """The function of a text, answering from what it found for the same one before."""
     known = lru_cache(_MANY)(function)
 
     @wraps(function)
-    def answer(*texts: str) -> _Made:
-        for text in texts:
-            if len(text) > _LONG:
-                return function(*texts)
-        return known(*texts)
+    def answer(text: str) -> _Made:
+        return known(text) if len(text) <= _LONG else function(text)
 
     return answer

@@ -197,6 +197,11 @@ class RowCode:
         target, code = self.plan.target, self.code
         value, codes = code.name("value"), self._codes()
         if self._is_leaf() and not codes and not allowed and self._as_sent(target.type, self.row.source):
+            raw = self.reader.raw(self.row.source)
+            if raw.level and raw.text.isidentifier() and self.plan.needs_value:  # a component that is there
+                with self._written():
+                    self.placer.primitive(target, raw.text)
+                return
             code.add(f"{value} = {self._text()}")
             with self._written(value):
                 self.placer.primitive(target, value)

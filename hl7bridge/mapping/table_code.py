@@ -219,23 +219,21 @@ class SegmentCode(_TableCode):
 
     def _only(self, number: int, plans: list[RowPlan]) -> None:
         """The rows of a field that does not repeat."""
-        code, valued = self.code, VALUED.format("text")
-        there = f"(text := fields[{number}])" if self.filled else f"count > {number} and (text := fields[{number}])"
+        code, there = self.code, f"text := fields[{number}]"
+        if not self.filled:
+            there = f"count > {number} and ({there})"
         if any(asks_for_absence(plan.row) for plan in plans) and not self.filled:
             code.add(f"text = fields[{number}] if count > {number} else ''")
             there = "text"
-        simple = all(plan.needs_value for plan in plans)
-        with code.block(f"if {there} and {valued}:" if simple else f"if {there}:"):
+        with code.block(f"if {there}:"):
             code.head()
-            if not simple:
-                code.add(f"has_value = {valued}")
-            self._rows(plans, self._reader(number), "0", "" if simple else "has_value")
+            self._rows(plans, self._reader(number), "0", "")
             code.settle()
 
     def _repetitions(self, number: int, plans: list[RowPlan]) -> None:
         code, reader = self.code, self._reader(number)
         if number in self._unsplit:
-            code.add("text = raw", "has_value = run.valued(text)")
+            code.add("text = raw", f"has_value = run.valued(fields[{number}])")
             code.head()
             self._rows(plans, reader, "0", "has_value")
             code.settle()
@@ -267,7 +265,7 @@ class DatatypeCode(_TableCode):
         super().__init__(compiler, table, name, known, Slots(False), level)
         self._shared = self._read_elsewhere()
         self._grouped(list(self.fields.items()), _COMPONENTS)
-        head = [_split(SEPARATORS[level]) if level < 2 else "parts = [raw]"]
+        head = [_split(SEPARATORS[level], compiler.plain) if level < 2 else "parts = [raw]"]
         head.append("count = len(parts)")
         head += [
             f"{component(n)} = parts[{n - 1}]" + (f" if count > {n - 1} else ''" if n > 1 else "")
@@ -322,8 +320,10 @@ def _without(plans: Iterable[RowPlan]) -> list[RowPlan]:
     return [plan for plan in plans if asks_for_absence(plan.row)]
 
 
-def _split(separator: str) -> str:
-    """The parts of a value; those of a document are kept."""
+def _split(separator: str, plain: bool) -> str:
+    """The parts of a value; those of a document, which no plain segment holds, are kept."""
+    if plain:
+        return f"parts = raw.split({separator})"
     return f"parts = raw.split({separator}) if len(raw) < {LARGE} else run.split(raw, {separator})"
 
 

@@ -13,7 +13,7 @@ from hl7bridge.fhir.resource import Body, Resource
 from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import trace
-from hl7bridge.mapping.compile import Applied, Compiler, Fill, KeyOf, Test, WriteLinks
+from hl7bridge.mapping.compile import Apply, Compiler, Fill, KeyOf, Test, WriteLinks
 from hl7bridge.mapping.match import Match
 from hl7bridge.mapping.runtime import Run
 from hl7bridge.mapping.schema import Link, Use
@@ -37,8 +37,12 @@ class Sight(NamedTuple):
     @property
     def key(self) -> str:
         """The Key, as an expression of the segment, its group, and the repetition."""
-        home = "segment" if self.up < 0 else "group" + ".parent" * self.up
-        return f"({self.number}, id({home}), {'rep' if self.parted else 0})"
+        return f"({self.number}, {self.home}, {'rep' if self.parted else 0})"
+
+    @property
+    def home(self) -> str:
+        """What the label belongs to, as an expression of its id."""
+        return f"id({'segment' if self.up < 0 else 'group' + '.parent' * self.up})"
 
 
 class PlannedLink:
@@ -51,6 +55,7 @@ class PlannedLink:
         self.on = plan.sight(link.on, use.segment) if link.on is not None else None
         self.to = plan.sight(link.to, use.segment) if not link.match else None
         self.number = plan.number(link.to)
+        self.parted = use.each is not None  # read from a segment with one repetition alone in it
         self._plan, self._link, self._use = plan, link, use
         element = link.path.steps[-1].name
         self.element = element
@@ -137,11 +142,11 @@ class PlannedUse:
 class PlannedPath:
     """The uses of the segments at one path, in their order."""
 
-    def __init__(self, uses: Sequence[PlannedUse], compiler: Compiler) -> None:
+    def __init__(self, uses: Sequence[PlannedUse], path: str, compiler: Compiler) -> None:
         self.uses = uses
-        self._compiler = compiler
+        self._path, self._compiler = path, compiler
 
     @cached_property
-    def applied(self) -> Applied:
-        """Gives those whose condition holds: what several conditions ask is read once."""
-        return self._compiler.applied(self.uses, self._compiler.tables.segments[self.uses[0].name])
+    def apply(self) -> Apply:
+        """Applies those whose condition holds: what several conditions ask is read once."""
+        return self._compiler.apply(self.uses, self._compiler.tables.segments[self.uses[0].name], self._path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, function, leaf_of
+from hl7bridge.mapping.access import SEPARATORS, Reader, asks_for_absence, function
 from hl7bridge.mapping.schema import Ref, Row
 
 LINES = "lines"
@@ -48,7 +48,7 @@ def _applied(row: Row, name: str, reader: Reader) -> str:
         before = Ref(row.source.root, (*row.source.parts[:-1], row.source.parts[-1] - 1))
         return f"encoded({_rest(row, reader)}, {reader.leaf(before)})"
     as_sent = reader.plain and not asks_for_absence(row)
-    said = raw.text if as_sent and raw.level else leaf_of(raw)
+    said = raw.text if as_sent and raw.level else reader.leaf(row.source)
     if name in NUMERIC:
         said = raw.text if as_sent else f"run.whole({raw.text})"
     return f"(said := {said}) and {called}(said)"

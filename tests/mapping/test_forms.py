@@ -29,7 +29,7 @@ def form(line: str, separators: Separators = USUAL) -> int:
     ("line", "found"),
     [
         ("OBX|1|NM|A^B C^L||1.5", SINGLE),
-        ("OBX|1|NM|^^A|", SINGLE),
+        ("OBX|1|NM|^^A|", PLAIN),
         ("PID|||1^^^A~2^^^B", PLAIN),
         ("PID|||1^^^A&1.2&ISO", ANY),
         ("OBX|1|TX|A||a\\.br\\b", ANY),

@@ -24,10 +24,10 @@ TEXTS = st.one_of(
 FIELDS = st.lists(TEXTS, min_size=1, max_size=4)
 
 
-def value(expression: str, fields: list[str], text: str = "") -> Any:
-    """Of an expression as generated code has it."""
+def value(expression: str, fields: list[str], text: str = "", **known: bool) -> Any:
+    """Of an expression as generated code has it; `known`: of the segment, see in_place."""
     segment = SimpleNamespace(fields=fields, id="OBX")
-    line = in_place(f"    return {expression}")
+    line = in_place(f"    return {expression}", **known)
     source = "\n".join(("def found(run, segment, text):", *(f"    {each}" for each in needed([line], ())), line))
     names: dict[str, Any] = dict(HELPERS)
     exec(source, names)
@@ -51,6 +51,32 @@ def test_the_first_repetition_of_a_field_is_the_same_in_place(fields: list[str],
     assert value(f"run.first(fields, {number})", fields) == first
     assert value(f"run.leaf0(run.first(fields, {number}))", fields) == RUN.leaf0(first)
     assert bool(value(f"run.valued(run.first(fields, {number}))", fields)) is RUN.valued(first)
+
+
+PLAIN = {"plain": True}
+SINGLE = {"plain": True, "single": True}
+WORDS = st.sampled_from(("", "A", "a b", "7.5", "A^B", "^A", "a b^^c", "A^"))
+
+
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize("known", [PLAIN, SINGLE])
+@given(words=st.lists(WORDS, min_size=4, max_size=4), number=st.integers(0, 3), second=WORDS)
+def test_what_is_read_of_a_plain_segment_is_the_same(
+    known: dict[str, bool], filled: bool, words: list[str], number: int, second: str
+) -> None:
+    fields = [word.removeprefix("^") for word in words] if "single" in known else [f"{words[0]}~{second}", *words[1:]]
+    text, first = fields[1], RUN.first(fields, number)
+
+    def found(expression: str) -> Any:
+        return value(expression, fields, text, filled=filled, **known)
+
+    assert found(f"run.first(fields, {number})") == first
+    assert found(f"run.leaf0(run.first(fields, {number}))") == RUN.leaf0(first)
+    assert bool(found(f"run.valued(run.first(fields, {number}))")) is RUN.valued(first)
+    assert found("run.leaf0(text)") == RUN.leaf0(text)
+    assert bool(found("run.valued(text)")) is RUN.valued(text)
+    for part in (1, 2, 3):
+        assert found(f"run.nth(text, run.component, {part})") == RUN.nth(text, "^", part)
 
 
 @given(text=TEXTS, number=st.integers(1, 4))

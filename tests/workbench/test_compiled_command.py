@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from hl7bridge.cli.main import cli
 from hl7bridge.fhir.resource import Resource
-from hl7bridge.hl7v2.message import parse
+from hl7bridge.hl7v2.message import ANY, PLAIN, SINGLE, parse
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.runtime import Run
@@ -53,6 +53,14 @@ def test_each_row_stands_under_its_place_and_its_words() -> None:
     assert "# mappings/segments/PID-Patient.yaml:" in result.output
 
 
+def test_the_code_for_a_single_segment_is_the_shorter_one() -> None:
+    usual, single = (run("OBX-Observation", *form).output for form in ((), ("--form", "single")))
+    rows = [[line.strip() for line in code.splitlines() if "# mappings/" in line] for code in (usual, single)]
+    assert rows[0] == rows[1]
+    assert "run.repetition" in usual and "run.repetition" not in single
+    assert run("CWE-CodeableConcept", "--form", "single").output == run("CWE-CodeableConcept", "--form", "plain").output
+
+
 def test_what_is_printed_is_python(mappings: Mappings) -> None:
     for name in ("PID-Patient", "OBX-Observation", "XPN-HumanName", "CWE-code"):
         compile(mappings.compiler.code(name), name, "exec")
@@ -76,9 +84,9 @@ def test_a_name_that_no_table_has_says_which_was_meant() -> None:
     assert result.exit_code == 2 and "did you mean 'PID-Patient'?" in result.output
 
 
-@pytest.mark.parametrize("traced", [False, True])
-def test_every_shipped_table_can_be_compiled(mappings: Mappings, traced: bool) -> None:
-    compiler = Compiler(mappings.tables, mappings.model, traced=traced)
+@pytest.mark.parametrize(("traced", "form"), [(False, ANY), (True, ANY), (False, PLAIN), (False, SINGLE)])
+def test_every_shipped_table_can_be_compiled(mappings: Mappings, traced: bool, form: int) -> None:
+    compiler = Compiler(mappings.tables, mappings.model, traced=traced).forms[form]
     assert set(compiler.everything()) == {*mappings.tables.segments, *mappings.tables.datatypes}
 
 
