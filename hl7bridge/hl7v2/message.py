@@ -18,6 +18,7 @@ from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.charset import decode
 from hl7bridge.hl7v2.continuation import unfolded
 from hl7bridge.hl7v2.escape import Separators, unescape
+from hl7bridge.hl7v2.form import form_of
 from hl7bridge.hl7v2.header import Header, read_header
 from hl7bridge.hl7v2.segment_ids import SEGMENT_IDS
 from hl7bridge.reasons import UNPARSABLE
@@ -27,8 +28,6 @@ __all__ = ["NULL", "Message", "Segment", "Separators", "is_null", "parse"]
 NULL = '""'
 _ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
 _BLANKS = " \t\r\n\ufeff"
-ANY, PLAIN, SINGLE = range(3)  # the form of a segment
-_LARGE = 50_000  # characters: a segment with a document in it
 _SHORT = 4096  # characters: the line of such a segment may stay in memory beside its fields
 _Z_ID = re.compile(r"Z[A-Z0-9]{2}").fullmatch
 _PATH = re.compile(
@@ -45,10 +44,8 @@ def is_null(raw: str) -> bool:
 class Segment:
     """One segment. `position` counts all segments of the message from 1, `occurrence` those of the same id.
 
-    `fields`: raw, index = HL7's field number; index 0 is the id. `form`: PLAIN where the texts are what they are sent
-    as (nothing is escaped, no subcomponents, no `""`, all printable, no blank at an end of a component nor two
-    together); SINGLE where it is plain, no field repeats, and each that is there has a first component; else ANY. Of an
-    envelope's own separators it says nothing. Both are worked out when they are first asked for.
+    `fields`: raw, index = HL7's field number; index 0 is the id. `form`: how plain it is, see form.py; of an envelope's
+    own separators it says nothing. Both are worked out when they are first asked for.
     """
 
     __slots__ = ("_line", "fields", "form", "id", "occurrence", "position", "separators")
@@ -77,7 +74,7 @@ class Segment:
             if not line or self.id in _ENVELOPES:
                 first = 2 if self.id in _ENVELOPES else 0
                 line = self.separators.field.join(["", *self.fields[first + 1 :]])
-            self.form = form = _form(line, self.separators)
+            self.form = form = form_of(line, self.separators)
             return form
         raise AttributeError(name)
 
@@ -239,32 +236,6 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
     if message.count("MSH") > 1:
         raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
     return message
-
-
-def _form(line: str, separators: Separators) -> int:
-    quote, escape, subcomponent, repeated, no_first, two, a, b, c, d, e, f = _not_plain(separators)
-    if quote in line or escape in line or subcomponent in line or not line.isprintable():
-        return ANY
-    if " " in line and (
-        two in line or a in line or b in line or c in line or d in line or e in line or f in line or line[-1] == " "
-    ):
-        return ANY
-    if len(line) > _LARGE:
-        return ANY
-    return PLAIN if repeated in line or no_first in line else SINGLE
-
-
-@lru_cache(maxsize=64)
-def _not_plain(separators: Separators) -> tuple[str, ...]:
-    """What is not in a line: three texts where it is plain, two more where it is single, the rest where blanks are."""
-    if not {" ", '"'}.isdisjoint(separators):
-        return ("",) * 12  # odd separators: no line is plain
-    field, component, repetition, escape, subcomponent, _ = (text or '"' for text in separators)
-    ends = (field, component, repetition)
-    return (
-        *('"', escape, subcomponent, repetition, field + component),
-        *("  ", *(f" {text}" for text in ends), *(f"{text} " for text in ends)),
-    )
 
 
 def _position(segment: Segment) -> int:

@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.resource import Body, Reference, Resource
-from hl7bridge.hl7v2.message import ANY, PLAIN, SINGLE, Segment
+from hl7bridge.hl7v2.form import ANY, PLAIN, SINGLE
+from hl7bridge.hl7v2.message import Segment
 from hl7bridge.hl7v2.structure import Group
 from hl7bridge.mapping import write
 from hl7bridge.mapping.access import Reader, function
 from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.codes import honest
 from hl7bridge.mapping.convert import CONVERTERS, Invalid
+from hl7bridge.mapping.datatype_code import DatatypeCode
 from hl7bridge.mapping.erase import governed, only_fills
 from hl7bridge.mapping.functions import FUNCTIONS, encoded, system_of
 from hl7bridge.mapping.in_place import in_place, needed
 from hl7bridge.mapping.link_code import LinksCode
 from hl7bridge.mapping.runtime import NULL, Deletion, Issue, Run, only_deletes
 from hl7bridge.mapping.schema import Condition, FieldValue, OptionValue, Path, Ref, Row, Table, TableSet
-from hl7bridge.mapping.table_code import DatatypeCode, SegmentCode
+from hl7bridge.mapping.table_code import SegmentCode
 from hl7bridge.mapping.target import Target, compile_path
 from hl7bridge.mapping.use_code import UsesCode
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hl7bridge.mapping.access import SEPARATORS, UNSPLIT, Reader, asks_for_absence, component
+from hl7bridge.mapping.access import UNSPLIT, Reader, asks_for_absence, component
 from hl7bridge.mapping.code import INDENT, Code
 from hl7bridge.mapping.condition import refs_of
 from hl7bridge.mapping.erase import erasures
-from hl7bridge.mapping.in_place import VALUED, in_place, needed
+from hl7bridge.mapping.in_place import in_place, needed
 from hl7bridge.mapping.placing import Slots
 from hl7bridge.mapping.row_plan import RowPlan
 from hl7bridge.mapping.rows import RowCode
-from hl7bridge.mapping.runtime import LARGE
 from hl7bridge.mapping.schema import FieldValue, Ref, Row, Table
 from hl7bridge.mapping.show import row_text
 
@@ -30,15 +29,15 @@ _NAMES = (
     "run segment group resource body fields count raw text rep odd repetition component "
     "said has_value done deleted further label other"
 )
-_SEGMENT_NAMES = frozenset(_NAMES.split())
-_DATATYPE_NAMES = _SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
-_FIELDS, _COMPONENTS = 6, 3  # so many stand together, before a test that answers for all behind them
+SEGMENT_NAMES = frozenset(_NAMES.split())
+DATATYPE_NAMES = SEGMENT_NAMES | {"parts", "strict", "others", "further", "value"}
+_FIELDS = 6  # so many stand together, before a test that answers for all behind them
 _MANY = 6  # a table that reads so many fields has all it reads, blank ones too
 _ABREAST = 4  # variables begun in one line
 _TOGETHER = 4  # so many rows that want values of one field get a test of their own
 
 
-class _TableCode:
+class TableCode:
     """What segment and data type tables have in common.
 
     before: what is between the number of a field or component and its place in the list. filled: so many fields are
@@ -50,7 +49,7 @@ class _TableCode:
     def __init__(
         self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], slots: Slots, level: int = 0
     ) -> None:
-        names = _SEGMENT_NAMES if table.kind == "segment" else _DATATYPE_NAMES
+        names = SEGMENT_NAMES if table.kind == "segment" else DATATYPE_NAMES
         self.compiler, self.table, self.name = compiler, table, name
         self.code = Code(known, names | {component(number) for number in range(1, 100)} | {name})
         self.slots = slots
@@ -86,7 +85,7 @@ class _TableCode:
 
     def _grouped(self, fields: Sequence[tuple[int, list[RowPlan]]], size: int) -> None:
         """The fields or components in order. Behind so many of them one test answers for all the others at once."""
-        together = max([size, *(at + 1 for at, (number, plans) in enumerate(fields) if not number or _without(plans))])
+        together = max([size, *(at + 1 for at, (number, plans) in enumerate(fields) if not number or without(plans))])
         if len(fields) < together + 2:
             together = len(fields)
         for number, plans in fields[:together]:
@@ -143,7 +142,7 @@ class _TableCode:
         RowCode(plan, self.code, reader, self.slots, rep).add(valued)
 
 
-class SegmentCode(_TableCode):
+class SegmentCode(TableCode):
     """def PID_Patient(run, segment, group, resource): gives the instances that links ask for."""
 
     def __init__(
@@ -170,7 +169,7 @@ class SegmentCode(_TableCode):
             self._rows(plans, self._reader(0), "0", "")
             code.settle()
             return
-        absent = _without(plans)
+        absent = without(plans)
         deleted = "raw[0] == '\"' and only_deletes(raw, run.repetition)"
         if not absent:
             if self.compiler.single and number not in self._unsplit:
@@ -255,76 +254,9 @@ class SegmentCode(_TableCode):
         code.settle([f"{name} = None" for name in self.slots.of_field(number)])
 
 
-class DatatypeCode(_TableCode):
-    """def XPN_HumanName(run, segment, group, raw, body, resource, strict): gives the further instances that rows with
-    `$another` made, by label; of a table for a primitive the text."""
-
-    before = 1
-
-    def __init__(self, compiler: Compiler, table: Table, name: str, known: Mapping[str, Any], level: int) -> None:
-        super().__init__(compiler, table, name, known, Slots(False), level)
-        self._shared = self._read_elsewhere()
-        self._grouped(list(self.fields.items()), _COMPONENTS)
-        head = [_split(SEPARATORS[level], compiler.plain) if level < 2 else "parts = [raw]"]
-        head.append("count = len(parts)")
-        head += [
-            f"{component(n)} = parts[{n - 1}]" + (f" if count > {n - 1} else ''" if n > 1 else "")
-            for n in sorted(self._shared)
-        ]
-        result = ""
-        if compiler.is_primitive(table.name):
-            head, result = ["value = ''", *head], "value"
-        elif compiler.makes_others(table.name):
-            head, result = ["others = {}", *head], "others"
-        self.source = self._source("run, segment, group, raw, body, resource, strict", head, result)
-
-    def _read_elsewhere(self) -> set[int]:
-        """The components that rows of other components read."""
-        return {
-            ref.parts[0]
-            for plans in self.fields.values()
-            for plan in plans
-            for ref in refs_in(plan.row)
-            if ref.root == self.table.source and ref.parts[:1] not in ((), (plan.own,))
-        }
-
-    def _field(self, number: int, plans: list[RowPlan]) -> None:
-        code, reader = self.code, self._reader(number)
-        absent = _without(plans)
-        part = component(number) if number else "raw"
-        found = f"{part} and"
-        if number and number not in self._shared:
-            found = f"count > {number - 1} and ({part} := parts[{number - 1}]) and"
-            if absent:
-                code.add(f"{part} = parts[{number - 1}] if count > {number - 1} else ''")
-                found = f"{part} and"
-        simple = not absent and all(plan.needs_value for plan in plans) and not self.compiler.traced
-        valued, there = VALUED.format(part), f"{part} != NULL"
-        if number and self.compiler.plain:
-            valued, there, found = part, "", found.removesuffix(" and")
-        with code.block(f"if {found} {valued if simple and valued != part else there}".rstrip() + ":"):
-            code.head()
-            if not simple and any(plan.needs_value for plan in plans):
-                code.add(f"has_value = {valued}")
-            self._rows(plans, reader, "0", "" if simple else "has_value")
-            code.settle()
-        if absent:
-            with code.block("else:"):
-                code.head()
-                self._rows(absent, reader, "0", "")
-                code.settle()
-
-
-def _without(plans: Iterable[RowPlan]) -> list[RowPlan]:
+def without(plans: Iterable[RowPlan]) -> list[RowPlan]:
     """The rows that run where their field is not there."""
     return [plan for plan in plans if asks_for_absence(plan.row)]
-
-
-def _split(separator: str, plain: bool) -> str:
-    """The parts of a value; those of a document, which no plain segment holds, are kept."""
-    if plain:
-        return f"parts = raw.split({separator})"
-    return f"parts = raw.split({separator}) if len(raw) < {LARGE} else run.split(raw, {separator})"
 
 
 def refs_in(row: Row) -> list[Ref]:

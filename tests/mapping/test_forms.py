@@ -14,7 +14,8 @@ from hl7bridge import load_mappings, translate
 from hl7bridge.errors import MessageError
 from hl7bridge.hl7v2 import message as messages
 from hl7bridge.hl7v2.escape import Separators
-from hl7bridge.hl7v2.message import ANY, PLAIN, SINGLE, Segment
+from hl7bridge.hl7v2.form import ANY, PLAIN, SINGLE
+from hl7bridge.hl7v2.message import Segment
 from hl7bridge.mapping.mappings import Mappings
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
@@ -85,7 +86,7 @@ def in_all_forms(raw: bytes, mappings: Mappings, patch: pytest.MonkeyPatch) -> l
     """What a message becomes as it is, and by the code that is right for every segment."""
     as_it_is = said(raw, mappings)
     with patch.context() as any_form:
-        any_form.setattr(messages, "_form", lambda line, separators: ANY)
+        any_form.setattr(messages, "form_of", lambda line, separators: ANY)
         return [as_it_is, said(raw, mappings)]
 
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from hl7bridge.cli.main import cli
 from hl7bridge.fhir.resource import Resource
-from hl7bridge.hl7v2.message import ANY, PLAIN, SINGLE, parse
+from hl7bridge.hl7v2.form import ANY, PLAIN, SINGLE
+from hl7bridge.hl7v2.message import parse
 from hl7bridge.mapping.compile import Compiler
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.runtime import Run
