@@ -197,9 +197,9 @@ def read_header(raw: bytes) -> Header:
     UTF-16 and UTF-32 are read too; the bytes in the result are then UTF-8. Raises PeerError(UNPARSABLE) when there is
     no MSH with usable separators.
     """
-    raw = narrow(raw)
     start = 0
-    if not raw.startswith(b"MSH"):
+    if not raw.startswith(b"MSH"):  # else its characters are single bytes
+        raw = narrow(raw)
         found = _MSH.search(raw)
         if found is None:
             raise PeerError(UNPARSABLE, "no MSH segment")

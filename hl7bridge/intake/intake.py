@@ -101,7 +101,10 @@ class Intake:
             return self._in_turn(payload, peer, peer.turn.ask())
         verdict, pending = self._preparing.at_once(payload, peer), Pending()
         if verdict.received is None:
-            pending.settle(_outcome(self._unstored, verdict))
+            try:
+                pending.settle(self._unstored(verdict))
+            except Exception as error:  # as in `_settle`
+                pending.settle(error)
             return pending
         try:
             self._journal.store(verdict.received, partial(self._settle, pending, verdict))
@@ -129,15 +132,21 @@ class Intake:
     # -- at once: behind the commit, in the call that tells of it
 
     def _settle(self, pending: Pending, verdict: Verdict, outcome: Appended | Exception) -> None:
-        pending.settle(_outcome(self._stored, verdict, outcome))
+        try:
+            answer = self._stored(verdict, outcome)
+        except Exception as error:  # HangUp, or a defect, to which the connection has an answer
+            pending.settle(error)
+        else:
+            pending.settle(answer)
 
     def _stored(self, verdict: Verdict, outcome: Appended | Exception) -> bytes | None:
         """The answer to what the journal has taken, or has not."""
         if isinstance(outcome, Exception):
             return self._answers.negative(verdict, self._why_not(verdict, outcome))
-        assert verdict.received is not None
-        self._tell_about(outcome, verdict.received)
-        return self._positive(verdict, verdict.received, outcome)
+        received = verdict.received
+        assert received is not None
+        self._tell_about(outcome, received)
+        return self._positive(verdict, received, outcome)
 
     def _positive(self, verdict: Verdict, received: Received, appended: Appended) -> bytes | None:
         self._answers.acknowledged(received.ack_code, "", verdict)
@@ -254,11 +263,3 @@ class Intake:
             self._tell(IntakeObserver.parked, received.type, received.reason)
         if appended.reused_control_id:
             self._tell(IntakeObserver.reused_control_id)
-
-
-def _outcome(work: Callable[..., bytes | None], *arguments: Any) -> bytes | Exception | None:
-    """What `work` gives, or what it raises: HangUp, or a defect, to which the connection has an answer."""
-    try:
-        return work(*arguments)
-    except Exception as error:
-        return error

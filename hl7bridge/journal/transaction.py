@@ -188,7 +188,7 @@ def append(round_: Round, appends: list[tuple[int, Received]], outcomes: list[An
             _step(round_, seq, 1, message.received_at, message.state.value, 0, message.reason, message.detail)
         if message.terms is not None:
             terms.stored(round_, seq, message)
-    reused = {seq for (seq,) in connection.execute(_REUSED_AMONG, (first, last))}
+    reused = {seq for (seq,) in connection.execute(_REUSED_AMONG, (first, last)).fetchall()}
     for place, (index, message) in enumerate(appends):
         seq = first + place
         if stored is None or seq in stored:

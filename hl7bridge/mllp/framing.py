@@ -244,14 +244,13 @@ class Framer:
         self._scanned = at - start
         if mark is None or at + 1 == len(self._buffer):
             return start, False
-        if not self._ends(start, at):
+        if self._buffer[at + 1] != CR and not self._ends(start, at):
             self._embedded = True
             self._scanned += 1
             return start, True
         events.append(self._complete(start, at))
-        behind = self._behind(at)
         self._begin(_State.BEHIND)
-        return behind, True
+        return self._behind(at), True
 
     def _discarding(self, start: int, events: list[Event]) -> tuple[int, bool]:
         """Drops what belongs to a block that is too large; keeps at most an FS that may be its end."""
