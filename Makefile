@@ -50,7 +50,7 @@ format: $(VENV)/.dev-tools ## let ruff format and mend what it can
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.installed servers ## measure, beside the yardsticks, in one run, and write docs/performance.md's table (ROUNDS=5)
+bench: $(VENV)/.installed $(VENV)/.test-tools servers ## measure, beside the yardsticks, in one run, and write docs/performance.md's table (ROUNDS=5)
 	@HL7BRIDGE_SERVERS='$(HL7BRIDGE_SERVERS)' $(VENV)/bin/python benchmarks/run.py --rounds $(ROUNDS) --write $(ARGS)
 
 docs: $(VENV)/.installed ## write the docs that are made from the code
@@ -63,7 +63,7 @@ docs-feed: $(VENV)/.installed ## write what coverage says of a feed (FEED=file.h
 lock: $(VENV)/.tools ## write requirements.lock anew: what is shipped, by constraints.txt, each file with its hash
 	@$(PIP) install pip-tools
 	@$(VENV)/bin/python -c "import configparser; c = configparser.ConfigParser(); c.read('setup.cfg'); \
-		print(c['options']['install_requires'])" > $(VENV)/shipped.in
+		print(c['options']['install_requires'], c['options.extras_require']['fast'])" > $(VENV)/shipped.in
 	@$(VENV)/bin/pip-compile --quiet --generate-hashes --strip-extras --no-header --no-annotate --no-emit-index-url \
 		--no-emit-trusted-host --no-emit-find-links -c constraints.txt -o $(VENV)/shipped.lock $(VENV)/shipped.in
 	@{ head -1 requirements.lock; sed '/^$$/d' $(VENV)/shipped.lock; } > $(VENV)/lock && mv $(VENV)/lock requirements.lock

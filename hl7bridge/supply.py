@@ -18,6 +18,7 @@ from hl7bridge import __version__
 from hl7bridge.errors import UnavailableError
 
 NAME = "hl7bridge"
+SHIPPED_EXTRA = 'extra == "fast"'  # not everywhere, but where it is it runs
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _SERIALS = uuid.UUID("a9b0a6a1-6a0c-5a0e-9c5e-3f6f2f0d7f11")
 
@@ -90,12 +91,12 @@ def closure() -> dict[str, tuple[str, list[str]]]:
 
 
 def _required(name: str) -> list[str]:
-    """The packages that one needs, without those of its extras; normalised (PEP 503), each once."""
+    """The packages that one needs; normalised (PEP 503), each once. Of extras only ours that is shipped."""
     names = []
     for requirement in metadata.requires(name) or []:
         wanted, _, marker = requirement.partition(";")
         match = _REQUIREMENT.match(wanted)
-        if match and "extra" not in marker:
+        if match and ("extra" not in marker or (name == NAME and SHIPPED_EXTRA in marker.replace("'", '"'))):
             names.append(re.sub(r"[-_.]+", "-", match.group(1)).lower())
     return sorted(set(names))
 

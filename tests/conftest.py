@@ -6,6 +6,7 @@ What is absent is skipped with one clear line: `corpus` without ../shared/corpus
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import json
@@ -18,6 +19,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +32,9 @@ time.tzset()
 for name in [name for name in os.environ if name.startswith("HL7BRIDGE_")]:
     if name not in ("HL7BRIDGE_CORPUS", "HL7BRIDGE_SERVERS"):
         del os.environ[name]  # the tester's own configuration must not leak in
+
+if os.environ.get("LOOP") == "uvloop":  # every test that needs a loop runs on uvloop's
+    asyncio.set_event_loop_policy(import_module("uvloop").EventLoopPolicy())
 
 READY_WITHIN = 180.0  # seconds; the FHIR server needs 12-20 s, much longer on a loaded machine
 ANSWER_WITHIN = 300.0  # seconds for the validator's first file: 15 alone, minutes on a loaded machine

@@ -34,9 +34,13 @@ def serve(shell: Shell) -> None:
         from prometheus_client import disable_created_metrics
 
         from hl7bridge.bridge import serve as run
+        from hl7bridge.looping import chosen
         from hl7bridge.observe.log import configure, take_over_hooks
 
     disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series a counter, which nobody asks for
     log = configure(settings.config.observe.log_format, settings.config.observe.log_level)
     take_over_hooks(log)
-    asyncio.run(run(settings, log))
+    loop = chosen(settings.config.event_loop)
+    log.info("event loop", detail=loop.told)
+    with asyncio.Runner(loop_factory=loop.make) as runner:
+        runner.run(run(settings, log))

@@ -364,3 +364,5 @@ class Config(Section):
     observe: Observe = Observe()
     drain_timeout: Seconds = 30.0
     """On SIGTERM, seconds given to answers and deliveries under way before the process ends."""
+    event_loop: Literal["auto", "asyncio", "uvloop"] = "auto"
+    """What the daemon runs on; `auto`: uvloop where it is installed (`pip install hl7bridge[fast]`), else asyncio."""

@@ -10,6 +10,7 @@ from hl7bridge.examine import disks, ports
 from hl7bridge.examine.at_rest import at_rest
 from hl7bridge.examine.endpoint import application_acks, endpoint
 from hl7bridge.examine.finding import Finding
+from hl7bridge.examine.loop import event_loop
 from hl7bridge.examine.tables import tables
 from hl7bridge.examine.times import clock, zones
 
@@ -26,5 +27,6 @@ async def examine(config: Config) -> list[Finding]:
         *await asyncio.to_thread(lambda: list(tables(config))),
         *zones(config),
         *clock(),
+        *event_loop(config),
     ]
     return [*findings, *await endpoint(config), *await application_acks(config)]

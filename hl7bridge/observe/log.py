@@ -5,7 +5,7 @@ What holds:
   other is dropped and its name (not its value) listed under `dropped_fields`, so the loss is seen.
 - An exception is its type and the frames of our own code. Its text is shown only for a Hl7BridgeError, whose text is
   free of values by rule (see errors.py). Local variables are never shown.
-- Lines of libraries (aiohttp, asyncio, warnings) come through the same door, cut down to the constant words of their
+- Lines of libraries (asyncio, warnings) come through the same door, cut down to the constant words of their
   template: their arguments and what an f-string put in may quote data.
 """
 
