@@ -116,6 +116,7 @@ class Bridge:
         await self._listen(journal, service, worker, translating, joining)
         if self._pool is not None:  # after the ports: what comes meanwhile is safe in the journal, and waits
             self._pool.start()
+        await self.reloading.keep()
         await self._hear(journal)
         self._begin("retention", self._retain(journal))
         self.condition.phase = "ready"

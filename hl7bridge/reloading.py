@@ -36,6 +36,7 @@ class Reloading:
         self._config, self._metrics, self._condition, self._log = config, metrics, condition, log
         self.store = Versions(config.journal.path)
         self.version = ""
+        self._unkept = False
         self._one = asyncio.Lock()
 
     async def start(self) -> InService:
@@ -45,23 +46,28 @@ class Reloading:
             ready = await asyncio.to_thread(activation.served, self._config, self.store, active)
             tables, self.version = ready.tables, ready.version.id
         else:
-            tables, self.version = await asyncio.to_thread(self._from_folders)
+            tables, self.version = await asyncio.to_thread(activation.from_folders, self._config)
+            self._unkept = True
         self.service = InService(tables)
         self._tell(tables, active)
         return self.service
 
-    def _from_folders(self) -> tuple[TableSets, str]:
-        """Kept as a version too, so that a first activation can be rolled back; a full disk does not stop a start."""
-        try:
-            ready = activation.kept(self._config, self.store, examples=False)
-            history = self.store.history()
-            if not history or history[-1].version != ready.version.id:
-                self.store.note(activation.event("start", ready, "", None, ""))
-        except UnavailableError as error:
-            self._log.warning("the tables could not be kept as a version", **told(error))
-            tables = TableSets(self._config)
-            return tables, tables.version
-        return ready.tables, ready.version.id
+    async def keep(self) -> None:
+        """Keeps what a start took from the folders as a version too, so that a first activation can be rolled back.
+
+        A full disk, or folders that were changed meanwhile, do not stop a start.
+        """
+        if self._unkept:
+            try:
+                await asyncio.to_thread(self._keep)
+            except (UnavailableError, Refused) as error:
+                self._log.warning("the tables could not be kept as a version", **told(error))
+
+    def _keep(self) -> None:
+        ready = activation.keep(self._config, self.store, self.service.tables, self.version)
+        history = self.store.history()
+        if not history or history[-1].version != ready.version.id:
+            self.store.note(activation.event("start", ready, "", None, ""))
 
     def _tell(self, tables: TableSets, active: Active | None) -> None:
         """Metrics, health and log know which tables serve."""

@@ -61,7 +61,11 @@ class RowCheck:
             self.mistakes.add(table.place, f"{table.name}: there is no type {table.target!r} in FHIR R4{hint}")
             return False
         if table.kind == "segment":
-            self.refs.ref(parse_ref(table.source), table.place)
+            try:
+                self.refs.ref(parse_ref(table.source), table.place)
+            except Malformed as error:
+                self.mistakes.add(table.place, f"{table.name}: {error.what}")
+                return False
         elif not self.refs.standard.has_datatype(table.source) and not table.source.startswith("Z"):
             self.mistakes.add(table.place, f"HL7 v2 has no data type {table.source}")
         return True

@@ -66,7 +66,7 @@ def read_tables(
     options_file, identity_file = files.get(("", "options")), files.get(("", "identity"))
     options, said = site.options(options_file) if options_file else ({}, {})
     return TableSet(
-        version=version_of(read, own),
+        version=version_of((folder.digest for folder in read), own),
         messages={t.name: t for t in messages if t},
         segments={t.name: t for t in segments if t},
         datatypes={t.name: t for t in datatypes if t},

@@ -116,35 +116,48 @@ def read_folder(path: Path, name: str, mistakes: Mistakes) -> SourceFolder:
     if not path.is_dir():
         mistakes.add(Place(name, 1, 1), "there is no such folder of mapping tables")
         return SourceFolder(name, files, digest.digest())
-    for file in _candidates(path, name, mistakes):
-        folder = file.parent.name if file.parent != path else ""
+    for folder, file in _candidates(path, name, mistakes):
         relative = f"{folder}/{file.name}" if folder else file.name
         content = file.read_bytes()
-        digest.update(f"{relative}\0{len(content)}\0".encode())
-        digest.update(content)
+        digest.update(_counted(relative, content))
         node = read_yaml(content, f"{name}/{relative}", mistakes)
         if node is not None:
             files[folder, file.stem] = SourceFile(folder, file.stem, f"{name}/{relative}", node)
     return SourceFolder(name, files, digest.digest())
 
 
-def version_of(folders: Iterable[SourceFolder], settings: Mapping[str, str]) -> str:
-    """The content hash of all folders, in their order, and of settings from elsewhere."""
+def digest_of(path: Path) -> bytes:
+    """The digest of a folder whose content nobody reads now."""
     digest = hashlib.sha256()
-    for folder in folders:
-        digest.update(folder.digest)
+    for folder, file in _candidates(path, path.name, Mistakes()):
+        digest.update(_counted(f"{folder}/{file.name}" if folder else file.name, file.read_bytes()))
+    return digest.digest()
+
+
+def _counted(relative: str, content: bytes) -> bytes:
+    return f"{relative}\0{len(content)}\0".encode() + content
+
+
+def version_of(digests: Iterable[bytes], settings: Mapping[str, str]) -> str:
+    """The content hash of all folders by their digests, in their order, and of settings from elsewhere."""
+    digest = hashlib.sha256()
+    for one in digests:
+        digest.update(one)
     for key, value in sorted(settings.items()):
         digest.update(f"{key}\0{value}\0".encode())
     return digest.hexdigest()[:_VERSION_LENGTH]
 
 
-def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[Path]:
-    """The files of the format, sorted; what looks like a table at a wrong place is a mistake, all else is left."""
+def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[tuple[str, Path]]:
+    """The files of the format with their folder, sorted.
+
+    What looks like a table at a wrong place is a mistake, all else is left.
+    """
     for entry in sorted(path.iterdir()):
         if entry.is_dir() and entry.name in FOLDERS:
             for file in sorted(entry.iterdir()):
                 if file.suffix == ".yaml" and not file.name.startswith("."):
-                    yield file
+                    yield entry.name, file
                 elif file.suffix in (".yml", ".YAML", ".YML"):
                     mistakes.add(Place(f"{name}/{entry.name}/{file.name}", 1, 1), "a table's file ends in .yaml")
                 elif file.is_dir() and any(file.rglob("*.yaml")):
@@ -152,7 +165,7 @@ def _candidates(path: Path, name: str, mistakes: Mistakes) -> Iterator[Path]:
         elif entry.is_dir() and not entry.name.startswith((".", "_")) and any(entry.rglob("*.y*ml")):
             mistakes.add(Place(f"{name}/{entry.name}", 1, 1), f"the folders are {', '.join(FOLDERS)}")
         elif entry.suffix == ".yaml" and entry.stem in FILES:
-            yield entry
+            yield "", entry
         elif entry.suffix in (".yaml", ".yml") and not entry.name.startswith("."):
             expected = "beside the folders stand only options.yaml and identity.yaml"
             mistakes.add(Place(f"{name}/{entry.name}", 1, 1), expected)

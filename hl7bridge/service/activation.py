@@ -3,7 +3,8 @@
 What holds and why:
 - Who decides: the active version, if one was ever activated; else the folders of the configuration, read at the start.
   `mappings.path`, the overlays and `mappings.options` are what the next `activate` takes; they change nothing before.
-- Tables are judged as the copy that will serve, not as folders somebody may be editing.
+- Tables are judged as the copy that will serve, not as folders somebody may be editing. At a start they are read once,
+  from the folders, and kept when the ports answer: a copy of hundreds of files takes as long as reading them.
 - What is refused leaves no trace but a line in history and audit: the version in service serves on.
 """
 
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +25,11 @@ from hl7bridge.errors import EXIT_CONFIG, EXIT_USAGE, Hl7BridgeError, TablesErro
 from hl7bridge.mapping.load import SHIPPED_NAME, load_tables, shipped_tables
 from hl7bridge.mapping.mappings import Mappings, load_mappings
 from hl7bridge.mapping.schema import TableSet
+from hl7bridge.mapping.source import digest_of, version_of
 from hl7bridge.service.tablesets import Folders, TableSets, wanted
-from hl7bridge.service.versions import Active, Event, Version, Versions
+from hl7bridge.service.versions import Active, Draft, Event, Version, Versions
 
+_Sets = dict[Folders, list[str]]  # by what is laid over the general overlays: keys of the draft
 BASE = "base"  # the draft's key of the shipped tables, or of mappings.path
 
 
@@ -77,14 +81,20 @@ def ready(config: Config, store: Versions, what: Wanted) -> Ready:
         if version is None:
             raise Nothing(f"no stored version, or more than one, is called {what.version!r}")
         return _vetted(config, version)
-    return kept(config, store, what.folders, examples=True)
+    with _draft(config, store, what.folders) as (draft, sets):
+        paths = {extra: tuple(draft.folders[name] for name in names) for extra, names in sets.items()}
+        tables = _tables(config, paths, config.mappings.options)
+        _examples(tables)
+        versions = _versions(config, tables)
+        version = store.keep(draft, _id(versions), sets, versions, config.mappings.options, __version__)
+    return Ready(version, tables)
 
 
-def kept(config: Config, store: Versions, folders: Folders | None = None, *, examples: bool) -> Ready:
-    """The configuration's folders (`folders` in place of mappings.overlays) as they are now, kept as a version."""
+@contextmanager
+def _draft(config: Config, store: Versions, folders: Folders | None = None) -> Iterator[tuple[Draft, _Sets]]:
+    """A copy of the configuration's folders (`folders` in place of mappings.overlays) as they are now."""
     general = config.mappings.overlays if folders is None else folders
-    extras = [overlays[len(config.mappings.overlays) :] for overlays in wanted(config)]
-    lists = {extra: (*general, *extra) for extra in extras}
+    lists = {extra: (*general, *extra) for extra in _extras(config)}
     base = Path(config.mappings.path) if config.mappings.path else shipped_tables()
     copied = [(BASE, base, base.resolve().name if config.mappings.path else SHIPPED_NAME)]
     copied += [(name, Path(name), Path(name).resolve().name) for name in dict.fromkeys(sum(lists.values(), ()))]
@@ -92,14 +102,29 @@ def kept(config: Config, store: Versions, folders: Folders | None = None, *, exa
     if missing:
         raise Refused([f"{name}:1: there is no such folder of mapping tables" for name in missing])
     with store.draft(copied) as draft:
-        sets = {extra: [BASE, *names] for extra, names in lists.items()}
-        paths = {extra: tuple(draft.folders[name] for name in names) for extra, names in sets.items()}
-        tables = _tables(config, paths, config.mappings.options)
-        if examples:
-            _examples(tables)
-        versions = {extra: _of(config, tables, extra).version for extra in extras}
-        version = store.keep(draft, _id(versions), sets, versions, config.mappings.options, __version__)
-    return Ready(version, tables)
+        yield draft, {extra: [BASE, *names] for extra, names in lists.items()}
+
+
+def from_folders(config: Config) -> tuple[TableSets, str]:
+    """The configuration's folders as they are now, for the start, and the name of this version. Raises TablesError."""
+    tables = TableSets(config)
+    return tables, _id(_versions(config, tables))
+
+
+def keep(config: Config, store: Versions, tables: TableSets, id: str) -> Ready:
+    """Keeps what `from_folders` gave, unless it is kept already.
+
+    What is kept is what serves: a folder that was changed in between is Refused. Raises UnavailableError.
+    """
+    if not store.has(id):
+        with _draft(config, store) as (draft, sets):
+            digests = {name: digest_of(folder) for name, folder in draft.folders.items()}
+            options = config.mappings.options
+            versions = {extra: version_of(map(digests.__getitem__, names), options) for extra, names in sets.items()}
+            if _id(versions) != id:
+                raise Refused(["the folders of the tables were changed while they were read"])
+            store.keep(draft, id, sets, versions, options, __version__)
+    return Ready(store.get(id), tables)
 
 
 def served(config: Config, store: Versions, active: Active) -> Ready:
@@ -143,8 +168,13 @@ def _examples(tables: TableSets) -> None:
         raise Refused(mistakes)
 
 
-def _of(config: Config, tables: TableSets, extra: Folders) -> Mappings:
-    return tables.sets[(*config.mappings.overlays, *extra)]
+def _extras(config: Config) -> list[Folders]:
+    """What listeners and senders lay over the general overlays; nothing first."""
+    return [overlays[len(config.mappings.overlays) :] for overlays in wanted(config)]
+
+
+def _versions(config: Config, tables: TableSets) -> dict[Folders, str]:
+    return {extra: tables.sets[(*config.mappings.overlays, *extra)].version for extra in _extras(config)}
 
 
 def _id(versions: Mapping[Folders, str]) -> str:

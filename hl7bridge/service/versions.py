@@ -112,7 +112,7 @@ class Versions:
         """Gives the draft its name, unless a version of this content is there already. `sets`: keys of the draft."""
         target = self.path / id
         with _disk(self.path):
-            if not (target / "version.json").is_file():
+            if not self.has(id):
                 paths = {key: str(path.relative_to(draft.path)) for key, path in draft.folders.items()}
                 told = [
                     {"overlays": key, "folders": [paths[name] for name in names], "version": versions[key]}
@@ -124,6 +124,10 @@ class Versions:
                 draft.path.rename(target)
                 _sync(self.path)
         return self.get(id)
+
+    def has(self, id: str) -> bool:
+        """Is a version of this name kept, whole?"""
+        return (self.path / id / "version.json").is_file()
 
     def get(self, id: str) -> Version:
         """A version by its full name. UnavailableError: it is not there, or damaged."""
@@ -227,14 +231,18 @@ class Versions:
 
 
 def _copy(folder: Path, to: Path) -> None:
+    """What reading looks at (see mapping/source), and YAML at wrong places, which it names."""
     to.mkdir(parents=True)
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        if any(part.startswith((".", "_")) for part in relative.parts) or file.suffix.lower() not in (".yaml", ".yml"):
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and entry.name.startswith((".", "_")):
             continue
-        if file.is_file():
-            (to / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, to / relative)
+        for file in sorted(entry.rglob("*")) if entry.is_dir() else (entry,):
+            parts = file.relative_to(folder).parts
+            hidden = file.name.startswith(".") or any(part.startswith((".", "_")) for part in parts[:-1])
+            if not hidden and file.suffix.lower() in (".yaml", ".yml") and file.is_file():
+                copy = to.joinpath(*parts)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(file.read_bytes())
 
 
 def _write(file: Path, document: Mapping[str, Any]) -> None:

@@ -90,7 +90,8 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, config: Config) -> None:
             self.sets = {(): EventsOnly()}
 
-    monkeypatch.setattr(reloading.Reloading, "_from_folders", lambda self: (Sets(self._config), "abc"))
+    monkeypatch.setattr(reloading.activation, "from_folders", lambda config: (Sets(config), "abc"))
+    monkeypatch.setattr(reloading.Reloading, "_keep", lambda _: None)
     monkeypatch.setattr("hl7bridge.translators.answer.translate", translate)
 
 
