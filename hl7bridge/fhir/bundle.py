@@ -7,7 +7,7 @@ for types no message owns (Practitioner, Organization, Location ...), whose ment
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from hl7bridge.fhir.identity import DERIVED_SYSTEM, Identifier, Identities, aliv
 from hl7bridge.fhir.kinds import Kind, Kinds
 from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.patch import Patch, erase, name_parts
-from hl7bridge.fhir.resource import Body, Erasure, Number, Reference, Resource
+from hl7bridge.fhir.resource import Body, Erasure, Held, Number, Reference, Resource
 
 NESTED: frozenset[object] = frozenset((dict, list))
 
@@ -51,14 +51,19 @@ class Layout:
 
     def _resolve(self, references: Sequence[Reference]) -> None:
         """Whom each Reference element means in the end, after collapsing; dead ones are emptied and pruned later."""
+        made, targets = self._made, self.targets
         for reference in references:
-            self._made.setdefault(reference.owner, []).append(reference)
+            held = made.get(reference.owner)
+            if held is None:
+                made[reference.owner] = [reference]
+            else:
+                held.append(reference)
         for reference in references:
             to = reference.to
             if not to.has_content:
                 to = self._collapsed(to)
-            if to.write != "delete" and (to.has_content or alive(to, self._made)):
-                self.targets[id(reference.holder)] = to
+            if to.write != "delete" and (to.has_content or alive(to, made)):
+                targets[reference.key] = to
 
     def _collapsed(self, resource: Resource) -> Resource:
         collapse = self._kinds[resource.type].collapse
@@ -90,17 +95,16 @@ class Layout:
         if references is None:
             return
         prune(resource.body, self.targets, references)
-        resource.holders = find(resource.body, self.targets, references)
-        for _, holder in resource.holders:
-            target = self.targets[id(holder)]
+        resource.holders = find(resource.body, self.targets, references, self._kinds[resource.type].references)
+        for _, _, target in resource.holders:
             if target.holders is None:
                 self._reach(target)
 
     def _distinct(self, resources: Sequence[Resource]) -> list[tuple[Resource, Identifier]]:
         kept: dict[str, tuple[Resource, Identifier]] = {}
-        same = self._identities.same
+        same, identity_of = self._identities.same, self._identities.of
         for resource in resources:
-            identifier = self._identities.of(resource)
+            identifier = identity_of(resource)
             key = identifier.key
             held = kept.get(key)
             count = 1
@@ -139,7 +143,7 @@ class Layout:
         written: list[Body] = []
         for resource, identifier in entries:
             kind = self._kinds[resource.type]
-            way = self.way(resource)
+            way = self._way(kind, resource, identifier)
             if way == "delete":
                 written += [] if identifier.of_message else [_delete(resource.type, identifier)]
                 continue
@@ -151,8 +155,8 @@ class Layout:
                 self._name_parts(kind, resource)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
-            for _, holder in resource.holders or ():
-                holder["reference"] = self.targets[id(holder)].full_url
+            for _, holder, target in resource.holders or ():
+                holder["reference"] = target.full_url
             if self._conversion is not None:
                 body = self._converted(self._conversion, resource, body)
             self.positions[resource.full_url] = resource.position
@@ -176,12 +180,16 @@ class Layout:
     def way(self, resource: Resource) -> str:
         """How a resource is written: create, patch, replace, delete; `id`: whole, to the id made for it; `rewrite`:
         replaced but for what it keeps, which only a patch can leave alone."""
+        kind = self._kinds[resource.type]
+        needed = resource.write != "delete" and kind.identified
+        return self._way(kind, resource, self._identities.of(resource) if needed else None)
+
+    def _way(self, kind: Kind, resource: Resource, identifier: Identifier | None) -> str:
         if resource.write == "delete":
             return "delete"
-        kind = self._kinds[resource.type]
-        if not kind.identified:
+        if not kind.identified or identifier is None:
             return "id"
-        if self._identities.of(resource).of_message:
+        if identifier.of_message:
             return "create"  # never matched to what a server has
         way = resource.write or kind.way(self._event)
         return "rewrite" if way == "replace" and kind.keeps else way
@@ -263,24 +271,25 @@ def in_order(resource: Resource, model: Model) -> Body:
     return body
 
 
-def find(body: Body, targets: Mapping[int, Resource], references: Sequence[Reference]) -> list[tuple[str, Body]]:
-    """The Reference elements of a body whose target is known, in order, each with the name of the body's element.
+def find(
+    body: Body, targets: Mapping[int, Resource], references: Sequence[Reference], direct: Container[str]
+) -> list[Held]:
+    """The Reference elements of a body whose target is known, in order.
 
-    references: all that were ever made in this body. Most stand right below it; only where one does not, all is looked
-    through.
+    references: all that were ever made in this body. Most stand right below it, in an element that is a Reference
+    (direct); only where one does not, all is looked through.
     """
-    found: list[tuple[str, Body]] = []
-    wanted = {id(reference.holder) for reference in references}
+    found: list[Held] = []
+    wanted = {reference.key for reference in references}
     for name, part in body.items():
-        if part.__class__ is dict:
-            if id(part) in wanted and id(part) in targets:
-                found.append((name, part))
-                wanted.discard(id(part))
-        elif part.__class__ is list:
-            for each in part:
-                if id(each) in wanted and id(each) in targets:
-                    found.append((name, each))
-                    wanted.discard(id(each))
+        if name in direct:
+            for each in part if part.__class__ is list else (part,):
+                key = id(each)
+                if key in wanted:
+                    target = targets.get(key)
+                    if target is not None:
+                        found.append((name, each, target))
+                        wanted.discard(key)
     if wanted:
         found.clear()
         for name, part in body.items():
@@ -289,11 +298,12 @@ def find(body: Body, targets: Mapping[int, Resource], references: Sequence[Refer
     return found
 
 
-def collect(name: str, value: Any, targets: Mapping[int, Resource], into: list[tuple[str, Body]]) -> None:
+def collect(name: str, value: Any, targets: Mapping[int, Resource], into: list[Held]) -> None:
     """All Reference elements in a value whose target is known."""
     if value.__class__ is dict:
-        if id(value) in targets:
-            into.append((name, value))
+        target = targets.get(id(value))
+        if target is not None:
+            into.append((name, value, target))
         value = value.values()
     for part in value:
         if part.__class__ in NESTED:
@@ -303,7 +313,7 @@ def collect(name: str, value: Any, targets: Mapping[int, Resource], into: list[t
 def prune(body: Body, targets: Mapping[int, Resource], references: Sequence[Reference]) -> None:
     """Takes out the references that lead nowhere and whatever is empty without them."""
     for reference in references:
-        if id(reference.holder) not in targets:
+        if reference.key not in targets:
             _prune(body)
             return
 

@@ -7,7 +7,7 @@ what makes the resource unique; the same message always gives the same keys, so 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha1
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ import orjson
 
 from hl7bridge import reasons
 from hl7bridge.errors import PeerError
+from hl7bridge.fhir.model import Model
 from hl7bridge.fhir.resource import Body, Reference, Resource
 
 NAMESPACE = uuid.UUID(
@@ -76,17 +77,17 @@ class Identities:
         self._kinds = kinds
         self.targets = targets
         self.message_key = message_key
-        self._busy: set[int] = set()
+        self._busy: set[Resource] = set()
         self._taken: dict[str, int] = {}
 
     def of(self, resource: Resource) -> Identifier:
         found = resource.identity
         if found is None:
-            if id(resource) in self._busy:  # a circle of references: break it by position
+            if resource in self._busy:  # a circle of references: break it by position
                 return Identifier(f"{resource.type}@{self.message_key}#{resource.position}", "", True)
-            self._busy.add(id(resource))
+            self._busy.add(resource)
             found = resource.identity = self._identify(resource)
-            self._busy.discard(id(resource))
+            self._busy.discard(resource)
         return found
 
     def _identify(self, resource: Resource) -> Identifier:
@@ -132,15 +133,16 @@ class Identities:
         return value
 
 
-def part_of(elements: Iterable[str], path: str) -> Part:
-    """How one path of `unique` is read off a resource, as text; "" where nothing stands. elements: of its type."""
+def part_of(model: Model, type: str, path: str) -> Part:
+    """How one path of `unique` is read off a resource of a type, as text; "" where nothing stands."""
     if path == "position":
         return lambda identities, resource: str(resource.position)
     if path == "message":
         return lambda identities, resource: identities.message_key
     if path[0].isupper():
         return _looked_up(path.split("|"))
-    return _numbers(_reader(elements, path)) if path.lower().endswith("identifier") else _content(elements, path)
+    read = _reader(model, type, path)
+    return _numbers(read) if path.lower().endswith("identifier") else _content(model, type, path, read)
 
 
 def _looked_up(refs: Sequence[str]) -> Part:
@@ -148,7 +150,12 @@ def _looked_up(refs: Sequence[str]) -> Part:
 
     def looked_up(identities: Identities, resource: Resource) -> str:
         lookup = resource.lookup
-        return next((text for text in map(lookup, refs) if text), "") if lookup is not None else ""
+        if lookup is not None:
+            for ref in refs:
+                text = lookup(ref)
+                if text:
+                    return text
+        return ""
 
     return looked_up
 
@@ -163,36 +170,42 @@ def _numbers(read: Reader) -> Part:
         identifiers = [one for value in values for one in (value if value.__class__ is list else (value,))]
         said = {(one.get("system", ""), one.get("value", "")) for one in identifiers if one.__class__ is dict}
         said.discard(("", ""))
-        return _text(sorted(said)) if said else ""
+        return _text(sorted(said) if len(said) > 1 else [*said]) if said else ""
 
     return numbers
 
 
-def _content(elements: Iterable[str], path: str) -> Part:
+def _content(model: Model, type: str, path: str, read: Reader) -> Part:
     """What stands there, a reference by the key of what it means."""
-    read, first = _reader(elements, path), path.partition(".")[0]
+    first = path.partition(".")[0]
+    names = frozenset((first, *_choices(model, type, first)))
 
     def content(identities: Identities, resource: Resource) -> str:
         values = read(resource.body)
         if not values:
             return ""
+        value = values[0]
+        if value.__class__ is str and len(values) == 1:
+            return _text(values)
         holders = resource.holders
         if holders or holders is None:  # None: not looked for yet
-            target = identities.targets.get(id(values[0]))
-            if target is not None and len(values) == 1:
-                return identities.of(target).meant
-            if holders is None or any(name.startswith(first) for name, _ in holders):
+            if len(values) == 1:
+                target = identities.targets.get(id(value))
+                if target is not None:
+                    return identities.of(target).meant
+            if holders is None or not names.isdisjoint([held[0] for held in holders]):
                 values = [identities.plain(value) for value in values]
         return _text(values)
 
     return content
 
 
-def _reader(elements: Iterable[str], path: str) -> Reader:
+def _reader(model: Model, type: str, path: str) -> Reader:
     """Gives the values at a path of elements. A choice is found by its stem: `effective` finds effectiveDateTime."""
     first, *rest = path.split(".")
-    choices = frozenset(name for name in elements if _is_choice(name, first))
-    if not rest and not choices:
+    choices = _choices(model, type, first)
+    steps = _steps(model, type, first, rest)
+    if not steps and not choices:
         return lambda body: [body[first]] if first in body else []
 
     def read(body: Body) -> list[Any]:
@@ -202,24 +215,42 @@ def _reader(elements: Iterable[str], path: str) -> Reader:
             values = [body[name] for name in body if name in choices]
         else:
             return []
-        for name in rest:
-            values = _below(values, name)
+        for name, others in steps:
+            values = _below(values, name, others)
         return values
 
     return read
 
 
-def _below(values: Iterable[Any], name: str) -> list[Any]:
+def _steps(model: Model, type: str, first: str, rest: Sequence[str]) -> list[tuple[str, Container[str] | None]]:
+    """The names below the first, each with the choices of which it is the stem; None where the type is not known."""
+    steps: list[tuple[str, Container[str] | None]] = []
+    held, name = type, first
+    for below in rest:
+        element = model.element(held, name) if held else None
+        held = element.type if element is not None and model.elements(element.type) else ""
+        steps.append((below, _choices(model, held, below) if held else None))
+        name = below
+    return steps
+
+
+def _choices(model: Model, type: str, stem: str) -> frozenset[str]:
+    return frozenset(name for name in model.elements(type) if _is_choice(name, stem))
+
+
+def _below(values: Iterable[Any], name: str, choices: Container[str] | None) -> list[Any]:
     """The elements of that name in values, in lists of them too; of a choice by its stem."""
     found: list[Any] = []
     for value in values:
         if value.__class__ is dict:
             if name in value:
                 found.append(value[name])
-            else:
-                found += [part for key, part in value.items() if key.startswith(name) and _is_choice(key, name)]
+            elif choices is None:
+                found += [part for key, part in value.items() if _is_choice(key, name)]
+            elif choices:
+                found += [part for key, part in value.items() if key in choices]
         elif value.__class__ is list:
-            found += _below(value, name)
+            found += _below(value, name, choices)
     return found
 
 

@@ -37,7 +37,7 @@ class Kind:
 
     prefer, collapse, keys, keeps: as in the rule. unique: how each path of the rule's is read off a resource. unowned:
     no message owns such a resource, its mentions complete each other. identified: the type has an `identifier`, and
-    several: more than one.
+    several: more than one. references: the elements that are References.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Kind:
         "keeps",
         "keys",
         "prefer",
+        "references",
         "several",
         "unique",
         "unowned",
@@ -60,12 +61,13 @@ class Kind:
         self.several = identifier is not None and identifier.many
         self.prefer: tuple[str, ...] = rule.prefer if rule is not None else ()
         self.unique: tuple[Part, ...] = (
-            tuple(part_of(elements, path) for path in rule.unique) if rule is not None else ()
+            tuple(part_of(model, type, path) for path in rule.unique) if rule is not None else ()
         )
         self.collapse = rule.collapse if rule is not None else ""
         self.keys: Mapping[str, tuple[str, ...]] = rule.keys if rule is not None else {}
         self.keeps: tuple[str, ...] = rule.keeps if rule is not None else ()
         self.unowned = rule is not None and not rule.owners and not rule.patchers
+        self.references = frozenset(name for name, element in elements.items() if element.type == "Reference")
         self._rule = rule
         self._ways: dict[tuple[str, str], str] = {}
 

@@ -7,13 +7,17 @@ because only then is it known which resources exist and what their identities ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from hl7bridge.fhir.identity import Identifier
 
 Body = dict[str, Any]
+
+
+Held = tuple[
+    str, Body, "Resource"
+]  # name of the body's element that a Reference is or is in, the Reference, its target
 
 
 class Number(str):
@@ -53,8 +57,7 @@ class Resource:
     (status unknown): created, never patched. `known_by`: the identifiers a server knows it by, where it has others now.
     `undone`: what was said of it earlier and is taken back.
 
-    Laying out fills in: `holders`, the Reference elements that stay in the body, each with the name of the element that
-    it is or is in; `identity`; `full_url`.
+    Laying out fills in: `holders`, the Reference elements that stay in the body; `identity`; `full_url`.
     """
 
     __slots__ = (
@@ -79,7 +82,7 @@ class Resource:
         self.has_content = False
         self.position = position
         self.lookup: Callable[[str], str] | None = None  # a v2 field seen from where the resource was made: OBR-3
-        self.holders: list[tuple[str, Body]] | None = None
+        self.holders: list[Held] | None = None
         self.identity: Identifier | None = None
         self.full_url = ""
         self.write = ""
@@ -98,14 +101,18 @@ class Resource:
         return f"<{self.type} from segment {self.position}>"
 
 
-@dataclass(slots=True)
 class Reference:
     """`holder` is the Reference element in a body of `owner`; `to` the resource it means.
 
-    `linked`: written by a message table's `link`, so that it alone does not make its owner worth having.
+    `key`: the holder's id(), by which it is looked up. `linked`: written by a message table's `link`, so that it alone
+    does not make its owner worth having.
     """
 
-    holder: Body
-    to: Resource
-    owner: Resource
-    linked: bool = False
+    __slots__ = ("holder", "key", "linked", "owner", "to")
+
+    def __init__(self, holder: Body, to: Resource, owner: Resource, linked: bool = False) -> None:
+        self.holder = holder
+        self.key = id(holder)
+        self.to = to
+        self.owner = owner
+        self.linked = linked

@@ -10,7 +10,7 @@ nor become a segment of its own. An ADD segment continues the segment before it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -117,7 +117,9 @@ class Message:
         "separators",
     )
 
-    def __init__(self, raw: bytes, header: Header, charset: str, charset_deviation: str, lines: list[str]) -> None:
+    def __init__(
+        self, raw: bytes, header: Header, charset: str, charset_deviation: str, lines: list[str], ids: Sequence[str]
+    ) -> None:
         self.raw = raw
         self.header = header
         self.separators = separators = header.separators
@@ -128,8 +130,7 @@ class Message:
         self._places: dict[str, list[int]] = {}  # by id, where in them its segments stand
         self._segments: list[Segment] | None = None
         places = self._places
-        for place, line in enumerate(lines):
-            segment_id = line[:3].upper()
+        for place, segment_id in enumerate(ids):
             if segment_id in places:
                 places[segment_id].append(place)
             else:
@@ -185,11 +186,15 @@ class Message:
         backward compatibility). A path that stops above the leaves gives their text with the separators between.
         """
         segment_id, nth, field, repetition, component, sub = _parse_path(path)
-        segment = self._nth(segment_id, nth)
-        if segment is None:
+        places = self._places.get(segment_id)
+        if places is None or nth > len(places):
             return ""
-        fields = segment.fields
-        value = fields[field] if field < len(fields) else ""
+        part = self._parts[places[nth - 1]]
+        segment = self._segment(segment_id, nth, places[nth - 1]) if part.__class__ is str else part
+        fields: list[str] = segment._fields or segment.fields  # type: ignore[union-attr] # a Segment, no line
+        if field >= len(fields):
+            return ""
+        value = fields[field]
         if not value:
             return ""
         if field <= 2 and segment_id in _ENVELOPES:
@@ -229,10 +234,11 @@ def parse(raw: bytes, *, charset_fallback: str | None = None, header: Header | N
         text = text.lstrip(_BLANKS)
         if text[:3].upper() != "MSH":
             raise PeerError(UNPARSABLE, "MSH is not the first segment")
-    lines = _lines(text, header.separators.field)
+    separator = header.separators.field
+    lines, ids = _lines(text, separator)
     if "ADD" in text:
-        lines = unfolded(lines, header.separators.field)
-    message = Message(raw, header, codec, deviation, lines)
+        lines, ids = unfolded(lines, separator), None
+    message = Message(raw, header, codec, deviation, lines, ids or [line[:3].upper() for line in lines])
     if message.count("MSH") > 1:
         raise PeerError(UNPARSABLE, "more than one MSH segment", "MSH^2")
     return message
@@ -242,14 +248,15 @@ def _position(segment: Segment) -> int:
     return segment.position
 
 
-def _lines(text: str, separator: str) -> list[str]:
-    """The text of each segment, continuation lines joined to it by line feeds."""
+def _lines(text: str, separator: str) -> tuple[list[str], list[str] | None]:
+    """The text of each segment, continuation lines joined to it by line feeds; and the segments' ids, where known."""
     if "\n" not in text:
         lines = text.split("\r")
         while not lines[-1]:
             lines.pop()
-        if _are_segments(lines, separator):
-            return lines
+        ids = _ids(lines, separator)
+        if ids is not None:
+            return lines, ids
     text = text.rstrip("\r\n")
     pattern = _segment_start(separator)
     if "\n" in text:
@@ -260,16 +267,29 @@ def _lines(text: str, separator: str) -> list[str]:
             pattern = _segment_start_mixed(separator)
     lines = pattern.split(text)
     if "\n" not in text and len(lines) - 1 == text.count("\r"):
-        return lines
-    return [line.rstrip("\r\n").replace("\r", "\n") for line in lines]
+        return lines, None
+    return [line.rstrip("\r\n").replace("\r", "\n") for line in lines], None
 
 
-def _are_segments(lines: list[str], separator: str) -> bool:
-    """Whether each line begins with an id that HL7 has or a Z id, and a separator: as nearly all messages are."""
-    for line in lines:  # noqa: SIM110 - a generator would take twice as long
-        if line[3:4] != separator or (line[:3] not in SEGMENT_IDS and not _Z_ID(line[:3])):
-            return False
-    return True
+def _ids(lines: list[str], separator: str) -> list[str] | None:
+    """The ids, where each line begins with one that HL7 has or a Z id, and a separator: as nearly all messages are."""
+    ids: list[str] = []
+    known = _heads(separator)
+    for line in lines:
+        head = line[:4]
+        if head in known:
+            ids.append(known[head])
+        elif line[3:4] == separator and _Z_ID(line[:3]):
+            ids.append(line[:3])
+        else:
+            return None
+    return ids
+
+
+@lru_cache(maxsize=64)
+def _heads(separator: str) -> Mapping[str, str]:
+    """What a line of a segment begins with: `PID|`, and its id."""
+    return {segment_id + separator: segment_id for segment_id in SEGMENT_IDS}
 
 
 @lru_cache(maxsize=64)
