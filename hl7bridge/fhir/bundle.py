@@ -280,16 +280,14 @@ def find(
     (direct); only where one does not, all is looked through.
     """
     found: list[Held] = []
-    wanted = {reference.key for reference in references}
+    wanted = {reference.key for reference in references if reference.key in targets}
     for name, part in body.items():
         if name in direct:
             for each in part if part.__class__ is list else (part,):
                 key = id(each)
                 if key in wanted:
-                    target = targets.get(key)
-                    if target is not None:
-                        found.append((name, each, target))
-                        wanted.discard(key)
+                    wanted.discard(key)
+                    found.append((name, each, targets[key]))
     if wanted:
         found.clear()
         for name, part in body.items():

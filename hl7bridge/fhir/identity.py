@@ -27,6 +27,8 @@ _NAMESPACE = NAMESPACE.bytes
 DERIVED_SYSTEM = "urn:hl7bridge:derived"
 _DERIVED_SEARCH = f"identifier={quote(DERIVED_SYSTEM, safe='')}%7C"
 
+_LONG = 400  # characters of a key that is kept if it is shared: shorter ones are made as fast as found
+
 Reader = Callable[[Body], list[Any]]
 Part = Callable[["Identities", Resource], str]  # one path of `unique`, read off a resource
 
@@ -38,6 +40,8 @@ class Keyed(Protocol):
     def prefer(self) -> tuple[str, ...]: ...
     @property
     def unique(self) -> tuple[Part, ...]: ...
+    @property
+    def unowned(self) -> bool: ...
 
 
 def uuid_of(key: str) -> str:
@@ -65,6 +69,16 @@ class Identifier:
         if not self._meant:
             self._meant = _text([{"=": self.key}])
         return self._meant
+
+
+@lru_cache(maxsize=128)
+def _shared(type: str, *parts: str) -> Identifier:
+    """The key of something that is no patient's, by the texts of its `unique`.
+
+    Kept for a while: the key of a bed holds the room's whole, escaped once more, and that the ward's; every message of
+    that ward says it again.
+    """
+    return Identifier(f"{type}!{[*parts]!r}", "", True)
 
 
 class Identities:
@@ -100,6 +114,8 @@ class Identities:
         if kind.unique:
             parts = [part(self, resource) for part in kind.unique]
             if any(parts):
+                if kind.unowned and sum(map(len, parts)) > _LONG:
+                    return _shared(resource.type, *parts)
                 return Identifier(f"{resource.type}!{parts!r}", "", True)
         key = f"{resource.type}@{self.message_key}"
         self._taken[key] = count = self._taken.get(key, 0) + 1

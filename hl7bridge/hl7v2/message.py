@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from hl7bridge.errors import PeerError
@@ -29,6 +30,7 @@ NULL = '""'
 _ENVELOPES = frozenset(("MSH", "FHS", "BHS"))  # their field 1 is the field separator itself
 _BLANKS = " \t\r\n\ufeff"
 _SHORT = 4096  # characters: the line of such a segment may stay in memory beside its fields
+_HEAD = itemgetter(slice(4))  # of a line: id and separator
 _Z_ID = re.compile(r"Z[A-Z0-9]{2}").fullmatch
 _PATH = re.compile(
     r"(?P<id>[A-Z][A-Z0-9]{2})(?:\[(?P<nth>[1-9][0-9]*)\])?-(?P<field>[1-9][0-9]*)"
@@ -273,16 +275,15 @@ def _lines(text: str, separator: str) -> tuple[list[str], list[str] | None]:
 
 def _ids(lines: list[str], separator: str) -> list[str] | None:
     """The ids, where each line begins with one that HL7 has or a Z id, and a separator: as nearly all messages are."""
+    heads = list(map(_HEAD, lines))
+    found = list(map(_heads(separator).get, heads))
+    if None not in found:
+        return found  # type: ignore[return-value] # no None is in it
     ids: list[str] = []
-    known = _heads(separator)
-    for line in lines:
-        head = line[:4]
-        if head in known:
-            ids.append(known[head])
-        elif line[3:4] == separator and _Z_ID(line[:3]):
-            ids.append(line[:3])
-        else:
+    for head, known in zip(heads, found, strict=True):
+        if known is None and (head[3:] != separator or not _Z_ID(head[:3])):
             return None
+        ids.append(known or head[:3])
     return ids
 
 
