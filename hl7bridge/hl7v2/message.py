@@ -193,7 +193,7 @@ class Message:
             return ""
         part = self._parts[places[nth - 1]]
         segment = self._segment(segment_id, nth, places[nth - 1]) if part.__class__ is str else part
-        fields: list[str] = segment._fields or segment.fields  # type: ignore[union-attr] # a Segment, no line
+        fields: list[str] = segment.fields  # type: ignore[union-attr] # a Segment, no line
         if field >= len(fields):
             return ""
         value = fields[field]
