@@ -96,7 +96,8 @@ class Layout:
             return
         prune(resource.body, self.targets, references)
         resource.holders = find(resource.body, self.targets, references, self._kinds[resource.type].references)
-        for _, _, target in resource.holders:
+        for _, _, key in resource.holders:
+            target = self.targets[key]
             if target.holders is None:
                 self._reach(target)
 
@@ -155,8 +156,8 @@ class Layout:
                 self._name_parts(kind, resource)
             body = in_order(resource, self._model)
             self.copies[id(body)] = id(resource.body)
-            for _, holder, target in resource.holders or ():
-                holder["reference"] = target.full_url
+            for _, holder, key in resource.holders or ():
+                holder["reference"] = self.targets[key].full_url
             if self._conversion is not None:
                 body = self._converted(self._conversion, resource, body)
             self.positions[resource.full_url] = resource.position
@@ -287,7 +288,7 @@ def find(
                 key = id(each)
                 if key in wanted:
                     wanted.discard(key)
-                    found.append((name, each, targets[key]))
+                    found.append((name, each, key))
     if wanted:
         found.clear()
         for name, part in body.items():
@@ -299,9 +300,9 @@ def find(
 def collect(name: str, value: Any, targets: Mapping[int, Resource], into: list[Held]) -> None:
     """All Reference elements in a value whose target is known."""
     if value.__class__ is dict:
-        target = targets.get(id(value))
-        if target is not None:
-            into.append((name, value, target))
+        key = id(value)
+        if key in targets:
+            into.append((name, value, key))
         value = value.values()
     for part in value:
         if part.__class__ in NESTED:

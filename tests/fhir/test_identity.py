@@ -99,9 +99,9 @@ def test_a_reference_stands_for_the_key_of_what_it_means_wherever_it_is() -> Non
     owner.holders = find(
         owner.body, targets, [Reference(holder, other, owner), Reference(deep, other, owner)], {"subject"}
     )
-    assert [(name, each is holder, to is other) for name, each, to in owner.holders] == [
-        ("subject", True, True),
-        ("code", False, True),
+    assert [(name, each is holder, key) for name, each, key in owner.holders] == [
+        ("subject", True, id(holder)),
+        ("code", False, id(deep)),
     ]
     assert part_of(model(), "Observation", "subject")(identities, owner) == '[{"=":"Location![\'[\\"here\\"]\']"}]'
     assert "=" in part_of(model(), "Observation", "code")(identities, owner)
