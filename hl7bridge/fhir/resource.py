@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 
-Held = tuple[
-    str, Body, "Resource"
-]  # name of the body's element that a Reference is or is in, the Reference, its target
+Held = tuple[str, Body, int]  # the body's element that a Reference is or is in, the Reference, its id()
 
 
 class Number(str):
