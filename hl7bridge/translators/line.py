@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from hl7bridge.translators.answer import error_of
@@ -112,7 +113,8 @@ class Line(asyncio.SubprocessProtocol):
         """It keeps nothing, so nothing is asked of it."""
         self.why = self.why or why
         if not self.ended.done():
-            self._transport.kill()
+            with suppress(ProcessLookupError):
+                self._transport.kill()
 
     # --- what asyncio tells -------------------------------------------------------------------------------------------
 
