@@ -2,11 +2,13 @@
 
 What holds and why:
 
+- Where lines, headers, chunks and bodies end is httptools' to say (llhttp, strict): two lengths, a length with chunks
+  or a folded line are no answer. What is ours is what to make of it.
 - One request, then its answer: bytes that were not asked for, an unclear end or a wish to close end the connection, so
   that no answer can ever be taken for another message's.
 - What begins like no HTTP answer is `NotHttp`. Once the status is there it stands, whatever happens to the body: a body
   that breaks off, passes the bound or cannot be unpacked is `truncated`, and outcome decides.
-- Nothing of the other side's is taken on trust: heads, bodies and what they unpack to are bounded, lengths are digits.
+- Nothing of the other side's is taken on trust: heads, trailers, bodies and what they unpack to are bounded.
 """
 
 from __future__ import annotations
@@ -14,19 +16,15 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Literal
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from hl7bridge.delivery.answer import Response
 
-HEAD_MAX = 64 * 1024  # bytes of a status line with its headers, of one chunk's line, of trailers
+HEAD_MAX = 64 * 1024  # bytes of a status line with its headers, of trailers
 INFORMED_MAX = 16  # informational answers (1xx) before the answer itself
 ENCODINGS = "gzip, deflate"  # RFC 9110 8.4.1; what else comes stays as it is, and is then no JSON
 
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_STATUS = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: .*)?\r?")
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)")  # a token (RFC 9110 5.6.2), a value
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?\r?")
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
 _UNSENDABLE = re.compile("[\r\n\0]")
 
 
@@ -60,14 +58,15 @@ class AnswerReader:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._buffer = bytearray()
+        self._parser = HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_optional_cr_before_lf=True
+        )  # RFC 9112 2.2: LF alone may end a line
         self._body = bytearray()
         self._status, self._headers = 0, dict[str, str]()
-        self._missing: int | None = 0  # of the body or of the chunk; None: it ends with the connection
-        self._chunked = False
-        self._next: Literal["size", "end", "trailer"] = "size"  # of the lines between chunks
-        self._trailing = 0  # bytes of trailers
+        self._head_size = 0  # bytes of names and values; of trailers, once the answer has begun
         self._informed = 0
+        self._until_end = False  # the body ends with the connection
         self._broken = False
         self.begun = False
         self.whole = False
@@ -75,19 +74,22 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bool:
         """Takes bytes. Raises NotHttp."""
-        self._buffer += data
-        if not self.begun and not self._read_head():
-            return False
-        if not self.whole:
-            self._read_chunks() if self._chunked else self._read_body()
-        if self._buffer or self._broken:
-            self.reusable = self.reusable and not self.whole
+        if self.whole:
+            self.reusable = False
+            return True
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if not self.begun:
+                raise NotHttp from None
+            self._stop()
+        if not self.begun:
+            self._grow(len(data))
         return self.whole
 
     def ended(self) -> bool:
         """The connection ended: was that the end of the answer?"""
-        if self.begun and not self.whole and self._missing is None:
-            self._complete()
+        self.whole = self.whole or self._until_end
         return self.whole
 
     def response(self) -> Response:
@@ -95,107 +97,64 @@ class AnswerReader:
         body = None if self._broken or not self.whole else self._unpacked()
         return Response(self._status, self._headers, body or b"", body is None)
 
-    def _read_head(self) -> bool:
-        """False: more is needed."""
-        while True:
-            end = _HEAD_END.search(self._buffer)
-            if (end.end() if end else len(self._buffer)) > HEAD_MAX:
-                raise NotHttp
-            if end is None:
-                if not b"HTTP/1.".startswith(self._buffer[:7]):
-                    raise NotHttp
-                return False
-            head = self._buffer[: end.start()].decode("utf-8", "surrogateescape")
-            del self._buffer[: end.end()]
-            first, *lines = head.split("\n")
-            said = _STATUS.fullmatch(first)
-            if said is None:
-                raise NotHttp
-            self._status, self._headers = int(said[2]), _headers(lines)
-            if self._status >= 200:
-                self._begin(said[1] == "0")
-                return True
+    # --- what the parser tells: what these raise ends the parsing -----------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.reusable = False  # nothing more was asked for
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Names in lower case; of two of a name the last counts. Trailers are dropped."""
+        self._grow(len(name) + len(value))
+        if not self.begun:
+            self._headers[name.decode("latin-1").lower()] = value.decode("utf-8", "surrogateescape").rstrip(" \t")
+
+    def on_headers_complete(self) -> None:
+        if self.whole:
+            return
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
             self._informed += 1
-            if self._status == 101 or self._informed > INFORMED_MAX:  # nothing else was asked for
+            self._headers.clear()
+            if (
+                self._status <= 101 and self._status != 100
+            ) or self._informed > INFORMED_MAX:  # nothing else was asked for
                 raise NotHttp
-
-    def _begin(self, old: bool) -> None:
-        """How the body ends (RFC 9112 6.3), and whether the connection may go on (9.3)."""
-        headers = self._headers
-        wishes = {wish.strip() for wish in headers.get("connection", "").lower().split(",")}
-        self.reusable = "keep-alive" in wishes if old else "close" not in wishes
-        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if self._status in (204, 304):
-            self._complete()
-        elif coding is not None:
-            if coding.lower() != "chunked":
-                raise NotHttp
-            self._chunked = True
-            self.reusable = self.reusable and length is None
-        elif length is not None:
-            if not (length.isascii() and length.isdigit()):
-                raise NotHttp
-            self._missing = int(length[:20])
-        else:
-            self._missing, self.reusable = None, False
+            return
+        coding, length = self._headers.get("transfer-encoding"), self._headers.get("content-length")
+        if coding is not None and coding.lower() != "chunked":
+            raise NotHttp
+        self._until_end = coding is None and length is None and self._status not in (204, 304)
+        self._head_size = 0
         self.begun = True
-
-    def _read_body(self) -> None:
-        if self._missing is None:
-            self._body += self._buffer
-            self._buffer.clear()
-        elif len(self._buffer) >= self._missing:
-            self._body += self._buffer[: self._missing]
-            del self._buffer[: self._missing]
-            self._complete()
-        if max(len(self._body), self._missing or 0) > self._most:
+        if length is not None and int(length) > self._most:
             self._break()
 
-    def _read_chunks(self) -> None:
-        """RFC 9112 7.1. `_missing`: of the chunk; 0: a line comes next."""
-        buffer, at = self._buffer, 0
-        while not self.whole:
-            if self._missing:
-                end = min(at + self._missing, len(buffer))
-                self._body += buffer[at:end]
-                self._missing -= end - at
-                at = end
-            line_end = -1 if self._missing else buffer.find(b"\n", at)
-            if len(self._body) > self._most or (line_end if line_end >= 0 else len(buffer)) - at > HEAD_MAX:
-                self._break()
-            elif line_end < 0:
-                break
-            else:
-                self._read_line(bytes(buffer[at:line_end]).removesuffix(b"\r"))
-                at = line_end + 1
-        del buffer[:at]
-
-    def _read_line(self, line: bytes) -> None:
-        """A line between chunks: `_next` says which."""
-        if self._next == "size":
-            size = _CHUNK.fullmatch(line)
-            self._missing = int(size[1], 16) if size else 0
-            self._next = "end" if self._missing else "trailer"
-            if size is None:
-                self._break()
-        elif self._next == "end":
-            self._next = "size"
-            if line:
-                self._break()
-        elif not line:
-            self._complete()
-        else:
-            self._trailing += len(line)
-            if self._trailing > HEAD_MAX:
+    def on_body(self, data: bytes) -> None:
+        if not self.whole:
+            self._body += data
+            if len(self._body) > self._most:
                 self._break()
 
-    def _complete(self) -> None:
-        self.whole = True
+    def on_message_complete(self) -> None:
+        if self.begun and not self.whole:
+            self.whole, self.reusable = True, self._parser.should_keep_alive()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _grow(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > HEAD_MAX and not self.whole:
+            raise NotHttp
+
+    def _stop(self) -> None:
+        """What came cannot be read: the body is broken, or it is what came behind it."""
+        self.reusable = False
+        if not self.whole:
+            self._break()
 
     def _break(self) -> None:
         """What comes is of no use, and no more of it is wanted."""
         self.whole = self._broken = True
-        self._buffer.clear()
         self._body.clear()
 
     def _unpacked(self) -> bytes | None:
@@ -215,22 +174,3 @@ class AnswerReader:
         except zlib.error:
             return None
         return bytes(body)
-
-
-def _headers(lines: list[str]) -> dict[str, str]:
-    """Names in lower case; of two of a name the last counts, but not where they would make the end unclear."""
-    headers: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        line = line.removesuffix("\r")
-        if line[:1] in (" ", "\t") and name:  # obs-fold (RFC 9112 5.2)
-            headers[name] += f" {line.strip()}"
-            continue
-        found = _HEADER.fullmatch(line)
-        if found is None:
-            raise NotHttp
-        name, value = found[1].lower(), found[2].rstrip(" \t")
-        if name in _FRAMING and headers.get(name, value) != value:
-            raise NotHttp
-        headers[name] = value
-    return headers

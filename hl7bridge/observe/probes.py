@@ -1,14 +1,16 @@
 """What a probe or a scrape asks in HTTP, and an answer's bytes: GET and HEAD, nothing more. Sans-IO; RFC 9110, 9112.
 
-What holds: a request is its head alone. One that announces a body is answered, and its connection ends, so that no
-byte of a body is ever taken for a request.
+What holds: what a request says is httptools' to read (llhttp, strict). A request is its head alone. One that announces
+a body is answered, and its connection ends, so that no byte of a body is ever taken for a request.
 """
 
 from __future__ import annotations
 
-import re
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 METHODS = ("GET", "HEAD")
 END = b"\r\n\r\n"  # of a head
@@ -20,10 +22,7 @@ _PHRASES = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service Unavailable",
-    505: "HTTP Version Not Supported",
 }
-_REQUEST = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/(\d)\.(\d)")
-_ORIGIN = re.compile(r"^https?://[^/?]*", re.IGNORECASE)  # what a proxy puts before the path
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +47,39 @@ class Answer:
     content_type: str = "text/plain; charset=utf-8"
 
 
+class _Head:
+    """What the parser tells of a request's head."""
+
+    def __init__(self) -> None:
+        self.parser = HttpRequestParser(self)
+        self.url = b""
+        self.names: set[bytes] = set()
+        self.whole = self.stays = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, _: bytes) -> None:
+        self.names.add(name.lower())
+
+    def on_headers_complete(self) -> None:
+        self.whole, self.stays = True, self.parser.should_keep_alive()
+
+
 def read(head: bytes) -> Request:
     """A request from its head, up to and with the empty line."""
-    first, *lines = head.decode("latin-1").strip("\r\n").split("\r\n")
-    found = _REQUEST.fullmatch(first)
-    if found is None:
+    told = _Head()
+    try:
+        with suppress(HttpParserUpgrade):  # nothing else is spoken here: it is answered as if it had not been asked
+            told.parser.feed_data(head)
+        path = parse_url(told.url).path if told.whole else b""
+    except HttpParserError:
         return Request("", "", False, 400)
-    method, target, major, minor = found.groups()
-    if major != "1":
-        return Request(method, "", False, 505)
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():  # a space before the colon hides a name from others
-            return Request(method, "", False, 400)
-        headers[name.lower()] = value.strip().lower()
-    if minor == "0":
-        stays = False  # may be asked for, need not be given
-    elif "host" not in headers:
+    version, method = told.parser.get_http_version(), told.parser.get_method().decode("ascii")
+    if not told.whole or version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in told.names):
         return Request(method, "", False, 400)
-    else:
-        stays = "close" not in headers.get("connection", "")
-    bodiless = "transfer-encoding" not in headers and "content-length" not in headers
-    path = _ORIGIN.sub("", target, count=1).partition("?")[0] or "/"
-    return Request(method, path, stays and bodiless)
+    bodiless = told.names.isdisjoint((b"content-length", b"transfer-encoding"))
+    return Request(method, (path or b"/").decode("latin-1"), told.stays and version == "1.1" and bodiless)
 
 
 def written(answer: Answer, method: str, stays: bool, now: float) -> bytes:

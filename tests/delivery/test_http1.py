@@ -50,17 +50,11 @@ WHOLE = {
     "an empty body": (OK + b"Content-Length: 0\r\n\r\n", b"", True),
     "no reason phrase": (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\n{", b"{", True),
     "bare LF": (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", b"ok", True),
-    "the same length twice": (OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok", b"ok", True),
     "a wish to close": (OK + b"Connection: Close\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
     "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", b"ok", False),
     "HTTP/1.0 kept": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", b"ok", True),
     "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\n\r\n", b"hello", True),
     "trailers": (OK + b"Transfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\nX: y\r\n\r\n", b"0123456789", True),
-    "chunks and a length": (
-        OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n",
-        b"{",
-        False,
-    ),
     "after informational ones": (
         b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 1\r\n\r\n{",
         b"{",
@@ -104,10 +98,10 @@ def test_an_answer_that_breaks_off_is_not_whole(name: str) -> None:
 
 
 def test_headers_are_known_by_their_names_in_lower_case() -> None:
-    head = b"ETag: W/1\r\nContent-Type:application/json \r\nX-Folded: a\r\n  b\r\nX: 1\r\nx: 2\r\nContent-Length: 0\r\n\r\n"
+    head = b"ETag: W/1\r\nContent-Type:application/json \r\nX: 1\r\nx: 2\r\nContent-Length: 0\r\n\r\n"
     assert read([OK + head]).response() == Response(
         200,
-        {"etag": "W/1", "content-type": "application/json", "x-folded": "a b", "x": "2", "content-length": "0"},
+        {"etag": "W/1", "content-type": "application/json", "x": "2", "content-length": "0"},
         b"",
     )
 
@@ -135,6 +129,10 @@ def test_a_body_without_a_length_ends_with_the_connection() -> None:
         OK + b"Content-Length: 5, 5\r\n\r\n",
         OK + "Content-Length: ５\r\n\r\n".encode(),
         OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        OK + b"Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n\r\n",
+        OK + b"Content-Length: 99999999999999999999999999\r\n\r\n",
+        OK + b"X-Folded: a\r\n  b\r\n\r\n",
         OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
         OK + b"X: " + b"x" * HEAD_MAX,
@@ -152,15 +150,12 @@ def test_what_is_no_http_answer_is_said_to_be_none(data: bytes) -> None:
     "rest",
     [
         b"Content-Length: 1001\r\n\r\n",
-        b"Content-Length: 99999999999999999999999999\r\n\r\n",
         b"\r\n" + b" " * (MOST + 1),
         b"Transfer-Encoding: chunked\r\n\r\n3E9\r\n" + b" " * 1001,
         b"Transfer-Encoding: chunked\r\n\r\n" + b"64\r\n%s\r\n" % (b" " * 100) * 11,
-        b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFF\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * HEAD_MAX,
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * HEAD_MAX,
         b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
         b"Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\n" + gzip.compress(b"hello")[:10],

@@ -46,14 +46,13 @@ def test_an_empty_line_before_a_request_is_forgiven() -> None:
     ("lines", "status"),
     [
         (("GET /healthz",), 400),
-        (("GET  /healthz HTTP/1.1", HOST), 400),
         (("G\u00c4T / HTTP/1.1", HOST), 400),
         (("GET / HTTP/1.1",), 400),
         (("GET / HTTP/1.1", HOST, "no colon"), 400),
         (("GET / HTTP/1.1", HOST, "Content-Length : 4"), 400),
         (("GET / HTTP/1.1", HOST, " folded: line"), 400),
         (("GET / HTTP/1.1", HOST, ": nameless"), 400),
-        (("PRI * HTTP/2.0",), 505),
+        (("PRI * HTTP/2.0",), 400),
         (("",), 400),
     ],
 )
