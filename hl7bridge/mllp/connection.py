@@ -1,7 +1,8 @@
 """One connection of a listener: blocks in, answers out in the order of the blocks, within every limit.
 
 What holds here:
-  - Frames are handled side by side, so that pipelined ones share a commit; their answers leave strictly in order.
+  - Frames are handled side by side, so that pipelined ones share a commit; their answers leave strictly in order, those
+    to blocks that are no frames in their place among them.
   - A peer that sends faster than it is answered is not read; one that does not read its answers is not read either,
     and is cut off after frame_timeout. So what a connection can hold in memory is bounded.
   - The peer's FIN does not keep answers from it. When the listener ends a connection it first writes what it owes,
@@ -54,6 +55,16 @@ class _Answer:
         self.hangs_up = False
 
 
+class _Refused:
+    """A block that the listener itself answers negatively, in its place among the frames."""
+
+    __slots__ = ("head", "refusal")
+
+    def __init__(self, head: bytes, refusal: Refusal) -> None:
+        self.head = head
+        self.refusal = refusal
+
+
 class Connection(asyncio.Protocol):
     """See the module's text. `gate` is the server's side: who may come in, and where leaving is noted."""
 
@@ -66,7 +77,8 @@ class Connection(asyncio.Protocol):
         if gate.requires_cr is not None:
             self._framer = Framer(gate.listener.max_message_bytes, self._requires_cr)
         self._answers: deque[_Answer] = deque()
-        self._waiting: deque[bytes] = deque()  # whole frames that came in one read beyond the limit in flight
+        # what has no place in the row yet: whole frames that came in one read beyond the limit in flight
+        self._waiting: deque[bytes | _Refused] = deque()
         self._bytes = 0  # payload bytes of both
         self._admitted = False
         self._lost = False
@@ -187,7 +199,7 @@ class Connection(asyncio.Protocol):
             elif isinstance(event, Junk):
                 self._junk(event.count)
             else:
-                self._begin_waiting()  # what came before is in its place in the row
+                self._begin_waiting()
                 self._mishap(event)
         self._begin_waiting()
         self._regulate()
@@ -195,6 +207,11 @@ class Connection(asyncio.Protocol):
     def _begin_waiting(self) -> None:
         while self._waiting and len(self._answers) < self._limits.in_flight:
             payload = self._waiting.popleft()
+            if isinstance(payload, _Refused):
+                answer = _Answer(0)
+                self._answers.append(answer)
+                self._settle(answer, Unkept(self._refusal(payload.head, payload.refusal) or b""))
+                continue
             answer = _Answer(len(payload))
             self._answers.append(answer)
             try:
@@ -305,7 +322,7 @@ class Connection(asyncio.Protocol):
     def _mishap(self, event: Broken | TooLarge | Discarded) -> None:
         if isinstance(event, TooLarge):
             self._gate.tell(Observer.too_large, self.peer)
-            self._answer_at_once(event.head, Refusal.TOO_LARGE)
+            self._waiting.append(_Refused(event.head, Refusal.TOO_LARGE))
         elif isinstance(event, Discarded):
             self._drop(Why.TOO_LARGE)
         else:
@@ -313,12 +330,7 @@ class Connection(asyncio.Protocol):
             # a block that ended is answered; one that was cut off is not: its sender is no longer waiting for it,
             # and would take the answer for that of the next
             if event.cause is Cause.EMBEDDED_FS:
-                self._answer_at_once(event.head, Refusal.BROKEN)
-
-    def _answer_at_once(self, head: bytes, refusal: Refusal) -> None:
-        answer = _Answer(0)
-        self._answers.append(answer)
-        self._settle(answer, Unkept(self._refusal(head, refusal) or b""))
+                self._waiting.append(_Refused(event.head, Refusal.BROKEN))
 
     def _junk(self, count: int) -> None:
         self._gate.tell(Observer.junk, self.peer, count)

@@ -88,7 +88,7 @@ RequiresCr = Callable[[bytes, Peer], bool]  # the first bytes of a payload -> mu
 class Limits:
     """What the configuration does not ask about. Times in seconds."""
 
-    in_flight: int = 128  # frames of one connection that wait for their answer: enough to fill a group commit
+    in_flight: int = 512  # frames of one connection that wait for their answer, and can share a commit
     in_flight_bytes: int = 16 * MEBIBYTE  # the same in bytes; one message may always be in flight
     junk_bytes: int = MEBIBYTE // 4  # that many bytes without a block in between: not an MLLP sender
     end_pause: float = 0.05  # silence after an FS that closes the last segment: the sender leaves the CR out

@@ -256,6 +256,17 @@ async def test_a_flood_is_read_only_as_fast_as_it_is_answered() -> None:
         assert [await peer.answer() for _ in range(100)] == [b"ACK hold %d" % i for i in range(100)]
 
 
+async def test_a_block_that_is_refused_keeps_its_place_behind_frames_that_wait_for_room() -> None:
+    async with bench(limits=Limits(in_flight=2)) as b:
+        peer = await b.peer()
+        frames = [frame(b"hold %d" % i) for i in range(5)]
+        await peer.send(b"".join((*frames, frame(b"bad\x1cbyte"), frame(b"hold 5"))))
+        await b.recorder.until("broken", 8, "embedded-fs")
+        b.echo.go.set()
+        came = [await peer.answer() for _ in range(7)]
+        assert came == [*(b"ACK hold %d" % i for i in range(5)), b"NAK broken bad", b"ACK hold 5"]
+
+
 async def test_bytes_in_flight_are_limited_too_but_one_large_message_passes() -> None:
     async with bench(limits=Limits(in_flight_bytes=1000)) as b:
         peer = await b.peer()
