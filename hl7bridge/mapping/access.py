@@ -44,11 +44,14 @@ class Reader:
     """Reads for the rows of one field or component of a table.
 
     own: the number of that field or component, -1 where no row is at work; level: of the whole value that a data type
-    table reads, 0 for a segment table; plain: for segments whose texts are what they are sent as (`Segment.form`).
+    table reads, 0 for a segment table; plain, single: for segments of that form (hl7v2/form).
     """
 
-    def __init__(self, code: Code, table: Table, own: int, level: int = 0, plain: bool = False) -> None:
-        self.code, self.table, self.own, self.level, self.plain = code, table, own, level, plain
+    def __init__(
+        self, code: Code, table: Table, own: int, level: int = 0, plain: bool = False, single: bool = False
+    ) -> None:
+        self.code, self.table, self.own, self.level = code, table, own, level
+        self.plain, self.single = plain, single
         self.certain = True  # what is read now is read whenever the block runs
 
     def raw(self, ref: Ref) -> Raw:

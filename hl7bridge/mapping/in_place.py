@@ -23,7 +23,7 @@ _FIRST = r"run\.first\(fields, (\d+)\)"
 _NAMED = r"(?<!odd or )run\.{}\(([A-Za-z_]\w*)\)"
 _HEADER = r"run\.seen\(group, 'MSH', (\d+)\)"
 _OF_HEADER = r"run.header(group, \1, \2)"
-_LEAF_OF_HEADER = rf"run.leaf1({_OF_HEADER})"
+_LEAF_OF_HEADER = r"run.header_leaf(group, \1, \2)"
 _Rewrites = tuple[tuple[str, re.Pattern[str], str], ...]
 
 

@@ -238,7 +238,8 @@ class RowCode:
     def _is_leaf(self) -> bool:
         """Whether the row takes what stands at its source, and nothing is made of it."""
         row = self.row
-        return row.value is None and not row.concat and row.apply is None and row.as_ is None
+        applied = row.apply is not None and not (row.apply == LINES and self.reader.single)
+        return row.value is None and not row.concat and not applied and row.as_ is None
 
     def _as_sent(self, type_: str, ref: Ref) -> bool:
         """Whether a text read in a plain segment needs no conversion."""

@@ -93,7 +93,9 @@ class Run:
         self.linked: set[tuple[int, str, int]] = set()  # links written so far
         self.trace = trace
         self.arrangement: Arrangement | None = None  # the message's groups, once its segments are in their places
-        self._header: dict[tuple[int, int], str] = {}  # components of MSH, which many rows read
+        self._header: dict[
+            tuple[int, int], str
+        ] = {}  # components of MSH, which many rows read; their leaves by the negative number
         self._large: dict[tuple[str, str], list[str]] = {}
 
     # -- texts ----------------------------------------------------------------------------------------------------
@@ -205,6 +207,15 @@ class Run:
             found = self._header[number, component] = self.nth(
                 self.seen(group, "MSH", number), self.component, component
             )
+        return found
+
+    def header_leaf(self, group: Group | None, number: int, component: int) -> str:
+        """Its leaf."""
+        if group is None:
+            return ""
+        found = self._header.get((number, -component))
+        if found is None:
+            found = self._header[number, -component] = self.leaf1(self.header(group, number, component))
         return found
 
     def id_of(self, group: Group | None, segment_id: str) -> str:

@@ -99,7 +99,8 @@ class TableCode:
         raise NotImplementedError
 
     def _reader(self, number: int) -> Reader:
-        return Reader(self.code, self.table, number, self.level, self.compiler.plain)
+        single = self.compiler.single and self.table.kind == "segment"
+        return Reader(self.code, self.table, number, self.level, self.compiler.plain, single)
 
     def _rows(self, plans: Sequence[RowPlan], reader: Reader, rep: str, valued: str) -> None:
         """The rows in order; neighbours that need a value share its test. `valued`: "" where it is known."""

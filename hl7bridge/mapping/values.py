@@ -34,6 +34,9 @@ def raises(row: Row) -> bool:
 
 def _applied(row: Row, name: str, reader: Reader) -> str:
     raw, called = reader.raw(row.source), function(name)
+    as_sent = reader.plain and not asks_for_absence(row)
+    if as_sent and (name == "text" or (name == LINES and reader.single)):
+        return raw.text
     if name == "text":
         return f"run.whole({raw.text})"
     if name == "text-base64":
@@ -42,12 +45,13 @@ def _applied(row: Row, name: str, reader: Reader) -> str:
         return f"run.lines(fields[{reader.own}])"
     if name == "samples":
         return f"{called}('\\n'.join(run.leaves({raw.text}, {raw.level})))"
+    if name == "identifier-system" and as_sent and raw.level:
+        return f"{called}({raw.text})"  # without subcomponents it is the name alone
     if name == "identifier-system":
         return f"system_of(run.leaves({raw.text}, {raw.level}))"
     if name == "base64":
         before = Ref(row.source.root, (*row.source.parts[:-1], row.source.parts[-1] - 1))
         return f"encoded({_rest(row, reader)}, {reader.leaf(before)})"
-    as_sent = reader.plain and not asks_for_absence(row)
     said = raw.text if as_sent and raw.level else reader.leaf(row.source)
     if name in NUMERIC:
         said = raw.text if as_sent else f"run.whole({raw.text})"
