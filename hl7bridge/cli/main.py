@@ -108,7 +108,7 @@ class Frame(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            from hl7bridge.config.section import suggestion
+            from hl7bridge.config.tree import suggestion
 
             if args and args[0] not in COMMANDS:
                 raise click.UsageError(

@@ -22,13 +22,13 @@ from hl7bridge.config.model import (
     Port,
     Retry,
     Seconds,
+    Section,
     Sender,
     Smart,
     Tls,
     Tokens,
 )
 from hl7bridge.config.secrets import is_reference, secret, with_headers
-from hl7bridge.config.section import SecretStr, Section
 
 __all__ = [
     "MEBIBYTE",
@@ -47,7 +47,6 @@ __all__ = [
     "Port",
     "Retry",
     "Seconds",
-    "SecretStr",
     "Section",
     "Sender",
     "Settings",

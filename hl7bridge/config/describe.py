@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, SecretStr
+
 from hl7bridge.config import shape
 from hl7bridge.config.load import Settings
 from hl7bridge.config.secrets import is_reference
-from hl7bridge.config.section import SecretStr, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,13 @@ def describe(settings: Settings) -> list[Effective]:
     return list(_effective(settings.config, (), settings))
 
 
-def _effective(model: Section, path: shape.Path, settings: Settings) -> Iterator[Effective]:
-    for key, found in shape.keys(type(model)).items():
-        value = getattr(model, found.attribute)
+def _effective(model: BaseModel, path: shape.Path, settings: Settings) -> Iterator[Effective]:
+    for key in shape.keys(type(model)):
+        value = getattr(model, "validate_" if key == "validate" else key)
         here = (*path, key)
-        if isinstance(value, Section):
+        if isinstance(value, BaseModel):
             yield from _effective(value, here, settings)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for index, part in enumerate(value):
                 yield from _effective(part, (*here, index), settings)
         else:

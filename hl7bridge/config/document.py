@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
 from hl7bridge.config import model as models
 from hl7bridge.config import shape
 from hl7bridge.config.describe import shown
 from hl7bridge.config.model import Config
-from hl7bridge.config.section import Key, SecretStr, Section
 from hl7bridge.config.tree import variable
 
 _INTRODUCTION = """# Configuration
@@ -49,15 +51,15 @@ def keys_document() -> str:
     return "\n".join(parts)
 
 
-def _scalars(model: type[Section]) -> list[str]:
+def _scalars(model: type[BaseModel]) -> list[str]:
     return [key for key, field in shape.keys(model).items() if not shape.section(field.annotation)
             and not shape.section(shape.item(field.annotation))]  # fmt: skip
 
 
-def _sections() -> Iterator[tuple[str, tuple[str, ...], type[Section]]]:
+def _sections() -> Iterator[tuple[str, tuple[str, ...], type[BaseModel]]]:
     """Every section with its path, lists as `N`, the top last."""
 
-    def below(path: tuple[str, ...], model: type[Section]) -> Iterator[tuple[str, tuple[str, ...], type[Section]]]:
+    def below(path: tuple[str, ...], model: type[BaseModel]) -> Iterator[tuple[str, tuple[str, ...], type[BaseModel]]]:
         for key, field in shape.keys(model).items():
             inner = shape.section(field.annotation)
             listed = shape.section(shape.item(field.annotation))
@@ -85,13 +87,13 @@ def _type(annotation: object) -> str:
     return words.get(bare, str(bare)) if isinstance(bare, type) else str(bare)
 
 
-def _default(field: Key) -> str:
-    value = field.default
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
     text = shown(value)
     return text[1:-1] if text.startswith("(") else f"`{text}`"
 
 
-def _meaning(model: type[Section], key: str) -> str:
+def _meaning(model: type[BaseModel], key: str) -> str:
     """The docstring under a key, in its section or the one that this extends."""
     for section in model.__mro__:
         said = _docstrings().get(section.__name__, {})
@@ -130,11 +132,11 @@ def sample() -> str:
     return _SAMPLE_HEAD + "\n".join(_sample_of(Config, "")) + "\n"
 
 
-def _sample_of(model: type[Section], indent: str) -> Iterator[str]:
+def _sample_of(model: type[BaseModel], indent: str) -> Iterator[str]:
     for key, field in shape.keys(model).items():
         inner = shape.section(field.annotation)
         listed = shape.section(shape.item(field.annotation))
-        unset = field.default in (None, ())
+        unset = field.get_default(call_default_factory=True) in (None, ())
         if inner is None and listed is None:
             yield from [] if indent else [""]
             yield f"{indent}# {_meaning(model, key)}"
@@ -153,8 +155,8 @@ def _sample_of(model: type[Section], indent: str) -> Iterator[str]:
             yield f"{indent}# {line.removeprefix(indent)}" if unset else line
 
 
-def _yaml(field: Key) -> str:
-    value = field.default
+def _yaml(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -6,16 +6,25 @@ operators. Checks that look at two keys at once, or at the machine, stand in `ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from hl7bridge.config.section import Bound, Reader, SecretStr, Section
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr
+from pydantic_core import PydanticCustomError
 
 MEBIBYTE = 1024 * 1024
 MOST_WORKERS = 64
-Seconds = Annotated[float, Bound(gt=0)]
-Count = Annotated[int, Bound(ge=1)]
-Port = Annotated[int, Bound(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, no unknown keys."""
+
+    # defer_build: one validator is made, for the whole, when a configuration is read; none for each section before
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class Tls(Section):
@@ -130,7 +139,7 @@ class Listener(Section):
     """Address to bind; 127.0.0.1 for this machine only."""
     port: Port = 6661
     """TCP port; 0 lets the system choose."""
-    bind_wait: Annotated[float, Bound(ge=0)] = 0.0
+    bind_wait: Annotated[float, Field(ge=0)] = 0.0
     """An address that cannot be bound at the start is tried again for this many seconds."""
     tls: ListenerTls | None = None
     """TLS for this port; unset means clear text."""
@@ -140,7 +149,7 @@ class Listener(Section):
     """When the positive answer is given: on disk, translated too, or delivered too."""
     ack_timeout: Seconds = 30.0
     """`ack: delivered` waits this many seconds for the endpoint, then answers AE/CE 207."""
-    validate_: Literal["off", "warn", "reject"] = "off"
+    validate_: Literal["off", "warn", "reject"] = Field(default="off", alias="validate")
     """Check messages against the version's own profile: not at all, count findings, or refuse."""
     unknown_events: Literal["refuse", "park"] = "refuse"
     """A message no table handles: AR/CR 200 or 201, or taken and put among the dead letters."""
@@ -166,7 +175,7 @@ class Listener(Section):
     and the number expected in MSA-4."""
     fragments: Literal["join", "off"] = "join"
     """Messages sent in parts (MSH-14, DSC): joined to one, or each taken as a message."""
-    fragment_timeout: Annotated[float, Bound(gt=0, le=3600)] = 300.0
+    fragment_timeout: Annotated[float, Field(gt=0, le=3600)] = 300.0
     """After this many seconds without its other parts, a part is a dead letter (`incomplete`)."""
     ne_al: NeAl = "by-version"
     """MSH-15 NE or empty with MSH-16 AL, ER or SU: the application ACK on the same connection, as before 2.9, or as an
@@ -187,7 +196,7 @@ class Listener(Section):
     """No byte for this many seconds inside a message: the connection is closed."""
     total_frame_timeout: Seconds = 300.0
     """A message may take this many seconds altogether to arrive."""
-    keepalive: Annotated[int, Bound(ge=0, le=32_767)] = 60
+    keepalive: Annotated[int, Field(ge=0, le=32_767)] = 60
     """After this many seconds of silence the kernel asks whether the sender is still there; one that does not answer
     for a minute is gone. 0: never."""
     require_cr: bool = False
@@ -199,11 +208,11 @@ class Journal(Section):
 
     path: str = "./var/journal"
     """Folder of the journal; it belongs on a local disk that honours fsync."""
-    retention_days: Annotated[float, Bound(ge=0)] = 30.0
+    retention_days: Annotated[float, Field(ge=0)] = 30.0
     """Delivered messages are kept this many days; 0 keeps them for ever. Undelivered ones are never removed."""
     max_backlog: Count = 5_000_000
     """Undelivered messages; past it senders get AR/CE 207."""
-    min_free_bytes: Annotated[int, Bound(ge=0)] = 256 * MEBIBYTE
+    min_free_bytes: Annotated[int, Field(ge=0)] = 256 * MEBIBYTE
     """Less free space than this: the same answer."""
 
 
@@ -220,7 +229,7 @@ class Smart(Section):
     """What the token shall allow, as the server spells it, such as system/Patient.cruds or system/*.write."""
     audience: str | None = None
     """`aud` of the statement, for servers that want their issuer there; unset: the token endpoint."""
-    parameters: Mapping[str, str] = {}
+    parameters: dict[str, str] = Field(default_factory=dict)
     """Further parameters of the token request, such as `resource` or `audience`."""
     jwks_url: str | None = None
     """Where our public keys are published, if the server wants it said (`jku`)."""
@@ -231,7 +240,7 @@ class Smart(Section):
 class Encryption(Section):
     """Messages, answers, edits and dead letters are encrypted (AES-256-GCM) where keys are given."""
 
-    keys: Mapping[str, str] = {}
+    keys: dict[str, str] = Field(default_factory=dict)
     """Keys by id, each a reference (`file:…`, `env:…`) to 32 bytes in base64 (`hl7bridge keys new`). Older keys stay
     until `hl7bridge keys rotate` has done its work."""
     active: str = ""
@@ -272,7 +281,7 @@ class Fhir(Section):
     """A reference to the password of `basic_user`: `file:…` or `env:…`."""
     smart: Smart | None = None
     """SMART Backend Services, in place of a token or password."""
-    headers: Mapping[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     """Further request headers, such as a tenant; a value may be a reference (`file:…`, `env:…`)."""
 
 
@@ -307,7 +316,7 @@ class Mappings(Section):
     """Folder of the tables; unset means the shipped ones."""
     overlays: tuple[str, ...] = ()
     """Folders laid over the tables, for every listener."""
-    options: Mapping[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
     """Site decisions, as an overlay's options.yaml would `set` them."""
 
 
@@ -316,10 +325,10 @@ def _workers(value: object) -> str | int:
     number = str(value)
     if number == "auto" or (not isinstance(value, bool) and number.isdecimal() and int(number) <= MOST_WORKERS):
         return number if number == "auto" else int(number)
-    raise ValueError(f"must be auto or a whole number from 0 to {MOST_WORKERS}")
+    raise PydanticCustomError("workers", f"must be auto or a whole number from 0 to {MOST_WORKERS}")
 
 
-Workers = Annotated[Literal["auto"] | int, Reader(_workers)]
+Workers = Annotated[Literal["auto"] | int, PlainValidator(_workers)]
 
 
 class Translate(Section):

@@ -50,4 +50,4 @@ def secret(reference: str, environ: Mapping[str, str] | None = None) -> str:
 def with_headers(fhir: Fhir, environ: Mapping[str, str] | None = None) -> Fhir:
     """The same, with the references among its request headers resolved. Raises ConfigError."""
     headers = {name: secret(text, environ) if is_reference(text) else text for name, text in fhir.headers.items()}
-    return fhir.changed({"headers": headers})
+    return fhir.model_copy(update={"headers": headers})

@@ -9,47 +9,53 @@ import types
 import typing
 from collections.abc import Mapping
 
-from hl7bridge.config.model import Config
-from hl7bridge.config.section import Path, SecretStr, Section, bare, keys
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
-__all__ = ["Path", "at", "dotted", "is_secret", "is_table", "item", "keys", "plain", "section"]
+from hl7bridge.config.model import Config
+
+Path = tuple[str | int, ...]
 
 
 def dotted(path: Path) -> str:
     return ".".join(map(str, path))
 
 
+def keys(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    """The keys of a section as the file spells them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def plain(annotation: object) -> object:
     """`X | None` -> `X`."""
-    annotation = bare(annotation)
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         rest = [part for part in typing.get_args(annotation) if part is not type(None)]
         return rest[0] if len(rest) == 1 else annotation
     return annotation
 
 
-def section(annotation: object) -> type[Section] | None:
-    """The section behind `Model`, `Model | None`."""
-    found = plain(annotation)
-    return found if isinstance(found, type) and issubclass(found, Section) else None
+def section(annotation: object) -> type[BaseModel] | None:
+    """The model behind `Model`, `Model | None`."""
+    bare = plain(annotation)
+    return bare if isinstance(bare, type) and issubclass(bare, BaseModel) else None
 
 
 def item(annotation: object) -> object | None:
     """`tuple[X, ...]` -> `X`; None for what is no list."""
-    found = plain(annotation)
-    return typing.get_args(found)[0] if typing.get_origin(found) is tuple else None
+    bare = plain(annotation)
+    return typing.get_args(bare)[0] if typing.get_origin(bare) is tuple else None
 
 
 def is_table(annotation: object) -> bool:
     """Is it a mapping of free names to texts?"""
-    return typing.get_origin(plain(annotation)) is Mapping
+    return typing.get_origin(plain(annotation)) is dict
 
 
 def is_secret(annotation: object) -> bool:
     return plain(annotation) is SecretStr
 
 
-def at(path: Path, top: type[Section] = Config) -> object | None:
+def at(path: Path, top: type[BaseModel] = Config) -> object | None:
     """The annotation of what stands at a path, or None when there is no such key."""
     here: object = top
     for step in path:

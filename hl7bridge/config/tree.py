@@ -7,6 +7,7 @@ an empty environment variable mean "not set". Mistakes are collected, not raised
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from typing import Any
 import yaml
 
 from hl7bridge.config import shape
-from hl7bridge.config.section import suggestion
 
 PREFIX = "HL7BRIDGE_"
 # names with our prefix that are no keys: the file itself, and what the tests are told
@@ -53,6 +53,12 @@ class Tree:
             if found := self.origins.get(path[:length]):
                 return found
         return None
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """`; did you mean 'port'?`, or the known keys when nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(sorted(known))}"
 
 
 def read_yaml(tree: Tree, text: str, file: str) -> None:

@@ -68,7 +68,7 @@ def no_secret(reference: str) -> str:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, secret: Callable[[str], str] = no_secret, **keys: object) -> AsyncIterator[HttpEndpoint]:
-    endpoint = HttpEndpoint(Fhir.of({"base_url": url, "timeout": 5.0} | keys), secret)
+    endpoint = HttpEndpoint(Fhir.model_validate({"base_url": url, "timeout": 5.0} | keys), secret)
     try:
         yield endpoint
     finally:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from scripted_server import CREATED, SHIPMENT, ScriptedServer, delivered_to, no_secret, opened
 
-from hl7bridge.config import Fhir, SecretStr, Tls
+from hl7bridge.config import Fhir, Tls
 from hl7bridge.delivery import http
 from hl7bridge.delivery.endpoint import FileEndpoint, HttpEndpoint, open_endpoint
 from hl7bridge.delivery.outcome import Blame, Dead, Delivered, Misconfigured, RetryAt, Unauthorised

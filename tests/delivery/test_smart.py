@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 import pytest
 from aiohttp import web
 from joserfc import jwt
+from pydantic import SecretStr
 from scripted_server import CREATED, SHIPMENT, ScriptedServer, serving
 
-from hl7bridge.config import Fhir, SecretStr, secret
+from hl7bridge.config import Fhir, secret
 from hl7bridge.delivery.assertion import new_key, read_key
 from hl7bridge.delivery.endpoint import EndpointObserver, HttpEndpoint
 from hl7bridge.delivery.outcome import Blame, Delivered, RetryAt, Unauthorised
@@ -61,7 +62,7 @@ class House:
         fhir.plays = [self.guard]
         tokens.plays = [self.give]
         keys = {"client_id": "bridge", "keys": (SecretStr(f"file:{self.key}"),), "token_url": f"{tokens.url}/token"}
-        self.config = Fhir.of(
+        self.config = Fhir.model_validate(
             {"base_url": fhir.url, "timeout": 5.0, "headers": {"X-Tenant": "north"}, "smart": keys | smart}
         )
         self.endpoint = HttpEndpoint(self.config, secret, lambda: self.clock.wall, self.told)

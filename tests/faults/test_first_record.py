@@ -53,7 +53,7 @@ async def test_a_message_in_the_packet_that_ends_the_handshake_is_answered(
     certificate: tuple[Path, Path], version: ssl.TLSVersion
 ) -> None:
     tls = {"certificate": str(certificate[0]), "key": str(certificate[1])}
-    listener = Listener.of({"host": "127.0.0.1", "port": 0, "tls": tls})
+    listener = Listener.model_validate({"host": "127.0.0.1", "port": 0, "tls": tls})
 
     async def handle(payload: bytes, peer: Any) -> bytes:
         return b"MSA|AA|1\r"

@@ -104,7 +104,7 @@ def test_the_daemons_translating_processes_make_tokens(tmp_path: Path) -> None:
     from hl7bridge.service.tablesets import TableSets
 
     (tmp_path / "key").write_text(new_key(), "utf-8")
-    tables = TableSets(Config.of({"tokens": {"key": f"file:{tmp_path / 'key'}"}}))
+    tables = TableSets(Config.model_validate({"tokens": {"key": f"file:{tmp_path / 'key'}"}}))
     done = answer(Work(MERGE, "default"), tables)
     assert isinstance(done, Done)
     assert b"SURV77" not in done.bundle
@@ -167,5 +167,5 @@ def test_a_key_that_is_none_is_named_not_shown(tmp_path: Path) -> None:
     (tmp_path / "bad").write_text("SENTINEL", "utf-8")
     for reference in (f"file:{tmp_path / 'bad'}", f"file:{tmp_path / 'absent'}"):
         with pytest.raises(ConfigError, match=r"tokens\.key: ") as caught:
-            open_tokens(Config.of({"tokens": {"key": reference}}).tokens)
+            open_tokens(Config.model_validate({"tokens": {"key": reference}}).tokens)
         assert "SENTINEL" not in str(caught.value)

@@ -313,7 +313,7 @@ def test_dead_letters_in_clear_are_sealed_by_a_rotation(tmp_path: Path) -> None:
 def test_what_is_no_key_is_said_without_showing_it(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("c2VjcmV0\n")
     (tmp_path / "text").write_text("my secret password\n")
-    encryption = Config.of(
+    encryption = Config.model_validate(
         {
             "encryption": {
                 "active": "a",
@@ -337,7 +337,7 @@ def config(tmp_path: Path) -> Config:
         assert result.exit_code == 0, result.output
         assert (tmp_path / id).stat().st_mode & 0o777 == 0o600
         paths[id] = f"file:{tmp_path / id}"
-    return Config.of(
+    return Config.model_validate(
         {
             "journal": {"path": str(tmp_path / "journal")},
             "dead_letters": {"path": str(tmp_path / "dlq")},
@@ -347,7 +347,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def with_active(config: Config, id: str) -> Config:
-    return config.changed({"encryption": config.encryption.changed({"active": id})})
+    return config.model_copy(update={"encryption": config.encryption.model_copy(update={"active": id})})
 
 
 async def _filled(config: Config) -> str:
@@ -379,7 +379,9 @@ def test_the_commands_of_a_rotation_in_their_order(config: Config, tmp_path: Pat
     assert "Nothing is encrypted with 'one' any more" in done.output
     listed = run(keys, ["list", "--json"], obj=after)
     assert [json.loads(line)["use"] for line in listed.stdout.splitlines()] == ["not in use: may go", "encrypts"]
-    only_two = after.changed({"encryption": Encryption(keys={"two": after.encryption.keys["two"]}, active="two")})
+    only_two = after.model_copy(
+        update={"encryption": Encryption(keys={"two": after.encryption.keys["two"]}, active="two")}
+    )
     counted = json.loads(run(keys, ["verify", "--json"], obj=only_two).stdout)
     assert counted == {"by_key": {"two": 8}, "unopened": 0, "unopened_dead_letters": 0}
     raw = run(messages, ["show", id, "--raw"], obj=only_two)
@@ -409,7 +411,7 @@ def test_prove_and_journal_verify_hold_an_encrypted_journal_before_and_after_a_r
         if step is config:
             asyncio.run(_reopened(after))
             assert run(keys, ["rotate"], obj=after).exit_code == 0
-    without = config.changed({"encryption": Encryption(keys={"one": config.encryption.keys["one"]})})
+    without = config.model_copy(update={"encryption": Encryption(keys={"one": config.encryption.keys["one"]})})
     for refused in (run(prove, [id], obj=without), run(journal_command, ["verify"], obj=without)):
         assert isinstance(refused.exception, JournalError), refused.output
         assert "the key 'two'" in str(refused.exception), "neither right nor wrong: the key is not there"

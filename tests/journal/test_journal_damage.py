@@ -92,7 +92,7 @@ async def test_a_damaged_message_is_set_aside_and_the_others_are_delivered(
         translated.append(entry)
         return Bundle()
 
-    config = Config.of({"dead_letters": {"path": str(tmp_path / "dlq")}})
+    config = Config.model_validate({"dead_letters": {"path": str(tmp_path / "dlq")}})
     endpoint, letters = Taking(), DeadLetters(tmp_path / "dlq")
     worker = Worker(journal, translate, endpoint, letters, config)
     running = asyncio.create_task(worker.run())
@@ -223,7 +223,9 @@ async def test_what_a_damaged_journal_still_holds_is_saved_into_a_new_one(tmp_pa
     else:
         torn(old, b"NEEDLE0005")
     before = (old / DATABASE).read_bytes()
-    result = CliRunner().invoke(journal_commands, ["salvage", str(new)], obj=Config.of({"journal": {"path": str(old)}}))
+    result = CliRunner().invoke(
+        journal_commands, ["salvage", str(new)], obj=Config.model_validate({"journal": {"path": str(old)}})
+    )
     assert result.exit_code == (0 if damage == "the first page" else 1), result.output
     assert (old / DATABASE).read_bytes() == before
     journal = await opened(new)

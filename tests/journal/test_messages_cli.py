@@ -24,7 +24,7 @@ RAW = b"MSH|^~\\&|LAB|HOSP|||20240101||ORU^R01|7|P|2.5\rPID|1||PAT4711^^^HOSP~PA
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config.of({"journal": {"path": str(tmp_path / "journal")}})
+    return Config.model_validate({"journal": {"path": str(tmp_path / "journal")}})
 
 
 @pytest.fixture

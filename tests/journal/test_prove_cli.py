@@ -27,7 +27,7 @@ PROOF = {"bundle_sha256": "ab" * 32, "entries": 3, "status": 200, "answer_sha256
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config.of({"journal": {"path": str(tmp_path / "journal")}})
+    return Config.model_validate({"journal": {"path": str(tmp_path / "journal")}})
 
 
 async def fill(config: Config) -> SqliteJournal:
@@ -113,4 +113,4 @@ def test_the_whole_journal_is_verified_and_its_head_is_an_anchor_for_later(confi
 def test_what_is_not_there_is_an_error(config: Config) -> None:
     filled(config)
     assert "no message in the journal" in str(run(config, "C9").exception)
-    assert "there is no journal" in str(run(config.changed({"journal": Config().journal}), "C1").exception)
+    assert "there is no journal" in str(run(config.model_copy(update={"journal": Config().journal}), "C1").exception)

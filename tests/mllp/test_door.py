@@ -284,7 +284,7 @@ async def test_what_a_refused_peer_still_sends_does_not_take_the_alert_from_it(
     outgoing = ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
-    async with bench({"tls": tls.changed({"minimum": "1.3"})}) as b:
+    async with bench({"tls": tls.model_copy(update={"minimum": "1.3"})}) as b:
         plain = await b.peer()
         await plain.send(outgoing.read() + b"x" * 100_000)
         async with asyncio.timeout(PATIENCE):

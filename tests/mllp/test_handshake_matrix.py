@@ -75,7 +75,7 @@ class Scene:
 
     def server(self, client: str) -> ListenerTls:
         asking = self.asking if client != "none" else {}
-        return self.listener.changed({"client": client, **asking})
+        return self.listener.model_copy(update={"client": client, **asking})
 
     def context(self, client: str, version: str) -> ssl.SSLContext:
         certificate, key = self.files.get(client, (None, None))

@@ -167,7 +167,7 @@ async def test_files_are_looked_at_though_nobody_connects(site: Site) -> None:
 
 async def test_a_certificate_revoked_later_loses_its_connection_in_order_and_others_come_again(site: Site) -> None:
     revoked = site.authority.revoke(file="live/revoked.crl")
-    tls = site.tls.changed({"client": "require", "revoked": revoked})
+    tls = site.tls.model_copy(update={"client": "require", "revoked": revoked})
     async with bench({"tls": tls}) as b:
         bad, good = site.client("lab.example"), site.client("adt.example")
         first, second = await b.peer(bad), await b.peer(good)
@@ -190,7 +190,7 @@ async def test_a_certificate_revoked_later_loses_its_connection_in_order_and_oth
 async def test_a_session_does_not_outlive_the_revocation_of_its_certificate(site: Site) -> None:
     """TLS 1.2 sessions are kept by the context they were made in, and new files make a new one; tickets there are none."""
     revoked = site.authority.revoke(file="live/revoked.crl")
-    tls = site.tls.changed({"client": "require", "revoked": revoked})
+    tls = site.tls.model_copy(update={"client": "require", "revoked": revoked})
     context = site.client("lab.example")
     async with bench({"tls": tls}) as b:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -225,7 +225,7 @@ async def test_a_certificate_that_ended_since_its_session_began_is_refused(
 ) -> None:
     """A resumed session brings the certificate that was verified when it began."""
     context = site.client("adt.example")
-    async with bench({"tls": site.tls.changed({"client": "require"})}) as b:
+    async with bench({"tls": site.tls.model_copy(update={"client": "require"})}) as b:
         now = time.time()
         monkeypatch.setattr("hl7bridge.mllp.peer.time.time", lambda: now + 366 * DAY)
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
@@ -238,7 +238,7 @@ async def test_a_certificate_that_ended_since_its_session_began_is_refused(
 def test_each_file_warns_at_its_days_once_and_when_it_has_ended(site: Site) -> None:
     clock = [time.time()]
     revoked = site.authority.revoke(file="live/revoked.crl", ends=20)
-    tls = site.tls.changed({"client": "want", "revoked": revoked, "warn_days": (30, 7)})
+    tls = site.tls.model_copy(update={"client": "want", "revoked": revoked, "warn_days": (30, 7)})
     site.put("short", ends=40)
     keys = Rotating(tls, clock=lambda: clock[0])
     told = []
@@ -257,14 +257,14 @@ def test_each_file_warns_at_its_days_once_and_when_it_has_ended(site: Site) -> N
 
 def test_a_file_of_revocation_lists_that_holds_a_certificate_is_refused(site: Site) -> None:
     """OpenSSL would take such a certificate for an authority."""
-    tls = site.tls.changed({"client": "require", "revoked": site.authority.file})
+    tls = site.tls.model_copy(update={"client": "require", "revoked": site.authority.file})
     with pytest.raises(ConfigError, match="is no PEM file of revocation lists only; `openssl crl -inform der"):
         Rotating(tls)
 
 
 async def test_a_revocation_list_that_has_run_out_refuses_all_and_says_so(site: Site) -> None:
     revoked = site.authority.revoke(file="live/revoked.crl", ends=-1)
-    tls = site.tls.changed({"client": "require", "revoked": revoked})
+    tls = site.tls.model_copy(update={"client": "require", "revoked": revoked})
     async with bench({"tls": tls}) as b:
         assert ("ending", "revoked") in b.recorder.said
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):

@@ -56,7 +56,7 @@ async def test_tls_1_2_and_1_3_are_taken(
 async def test_tls_1_2_is_refused_where_1_3_is_the_minimum(server_tls: ListenerTls, authority: Authority) -> None:
     context = client(authority)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    async with bench({"tls": server_tls.changed({"minimum": "1.3"})}) as b:
+    async with bench({"tls": server_tls.model_copy(update={"minimum": "1.3"})}) as b:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await b.peer(context)
         peer = await b.peer(client(authority))
@@ -105,7 +105,7 @@ async def test_a_handshake_that_stalls_is_cut_off(server_tls: ListenerTls) -> No
 
 
 async def test_a_required_certificate_names_the_peer(server_tls: ListenerTls, authority: Authority) -> None:
-    async with bench({"tls": server_tls.changed({"client": "require"})}) as b:
+    async with bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b:
         peer = await b.peer(client(authority, "lab.example.org"))
         await peer.send(frame(b"one"))
         assert await peer.answer() == b"ACK one"
@@ -116,7 +116,7 @@ async def test_a_required_certificate_names_the_peer(server_tls: ListenerTls, au
 async def test_a_sender_without_the_required_certificate_is_refused(
     server_tls: ListenerTls, authority: Authority, stranger: Authority, common: str
 ) -> None:
-    async with bench({"tls": server_tls.changed({"client": "require"})}) as b:
+    async with bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b:
         with pytest.raises((ssl.SSLError, ConnectionError, EOFError)):
             peer = await b.peer(client(authority, common, stranger))
             await peer.send(frame(b"one"))
@@ -127,7 +127,7 @@ async def test_a_sender_without_the_required_certificate_is_refused(
 async def test_a_wanted_certificate_may_be_missing_but_not_be_wrong(
     server_tls: ListenerTls, authority: Authority, stranger: Authority
 ) -> None:
-    async with bench({"tls": server_tls.changed({"client": "want"})}) as b:
+    async with bench({"tls": server_tls.model_copy(update={"client": "want"})}) as b:
         peer = await b.peer(client(authority))
         await peer.send(frame(b"one"))
         assert await peer.answer() == b"ACK one"
@@ -178,11 +178,11 @@ def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path, server_tls: L
     junk = tmp_path / "junk.pem"
     junk.write_text("no pem")
     with pytest.raises(ConfigError, match=r"tls\.key: there is no file"):
-        server_context(server_tls.changed({"key": str(tmp_path / "none.key")}))
+        server_context(server_tls.model_copy(update={"key": str(tmp_path / "none.key")}))
     with pytest.raises(ConfigError, match=r"tls\.certificate: .* are no certificate and its key"):
-        server_context(server_tls.changed({"certificate": str(junk)}))
+        server_context(server_tls.model_copy(update={"certificate": str(junk)}))
     with pytest.raises(ConfigError, match=r"tls\.ca: .* holds no certificates"):
-        server_context(server_tls.changed({"ca": str(junk)}))
+        server_context(server_tls.model_copy(update={"ca": str(junk)}))
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -192,7 +192,7 @@ async def test_the_client_says_why_the_server_refused_it(
     context = client(authority)
     context.minimum_version = context.maximum_version = version
     async with (
-        bench({"tls": server_tls.changed({"client": "require"})}) as b,
+        bench({"tls": server_tls.model_copy(update={"client": "require"})}) as b,
         MllpClient("127.0.0.1", b.server.port, context) as sender,
     ):
         with pytest.raises((NotSent, NoAnswer), match="_ALERT_"):

@@ -45,7 +45,9 @@ def watch(log: Log, metrics: Metrics) -> EndpointWatch:
 
 async def checks(watch: EndpointWatch, log: Log, metrics: Metrics, folder: Path) -> dict[str, tuple[bool, str]]:
     smart = {"client_id": "c", "keys": ["env:KEY"]}
-    config = Config.of({"fhir": {"base_url": "https://x", "smart": smart}, "journal": {"path": str(folder)}})
+    config = Config.model_validate(
+        {"fhir": {"base_url": "https://x", "smart": smart}, "journal": {"path": str(folder)}}
+    )
     condition = Condition(config, metrics, WorkerWatch(metrics, log), watch)  # type: ignore[arg-type]
     await condition.refresh()
     found = await condition.ready()

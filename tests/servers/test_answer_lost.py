@@ -137,7 +137,7 @@ async def effect_once(
     entries = result.resource["entry"]
     shipment = Shipment(str(uuid.uuid4()), time.time(), result.bundle, len(entries))
     between.lose = list(lose)
-    endpoint = HttpEndpoint(Fhir.of({"base_url": between.url, "timeout": timeout}), secret)
+    endpoint = HttpEndpoint(Fhir.model_validate({"base_url": between.url, "timeout": timeout}), secret)
     try:
         for _ in lose:
             outcome = await endpoint.deliver(shipment)

@@ -80,7 +80,7 @@ def published(*files: Path) -> dict[str, Any]:
 @asynccontextmanager
 async def endpoint(server: OAuthServer, key: Path, **smart: Any) -> AsyncIterator[HttpEndpoint]:
     keys = {"client_id": "bridge", "keys": [f"file:{key}"]} | smart
-    opened = HttpEndpoint(Fhir.of({"base_url": server.fhir, "smart": keys}), secret)
+    opened = HttpEndpoint(Fhir.model_validate({"base_url": server.fhir, "smart": keys}), secret)
     try:
         yield opened
     finally:

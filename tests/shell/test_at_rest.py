@@ -26,7 +26,7 @@ def folders(tmp_path: Path) -> Config:
     for name in ("journal", "dlq"):
         (tmp_path / name).mkdir(mode=0o700)
     paths = {"journal": {"path": str(tmp_path / "journal")}, "dead_letters": {"path": str(tmp_path / "dlq")}}
-    return Config.of(paths)
+    return Config.model_validate(paths)
 
 
 def test_files_that_others_may_read_fail_the_doctor(folders: Config, tmp_path: Path) -> None:
@@ -41,13 +41,13 @@ def test_files_that_others_may_read_fail_the_doctor(folders: Config, tmp_path: P
 def test_the_doctor_tells_whether_it_is_encrypted_and_who_may_read_the_key(folders: Config, tmp_path: Path) -> None:
     (warning,) = [finding for finding in at_rest(folders) if finding.subject == "encryption"]
     assert warning.grade == "warn" and "in clear" in warning.text and "keys new" in warning.remedy
-    meant = folders.changed({"encryption": Encryption(accept_clear=True)})
+    meant = folders.model_copy(update={"encryption": Encryption(accept_clear=True)})
     assert graded(meant)["encryption"] == "ok"
     key = tmp_path / "key"
     key.write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
     key.chmod(0o644)
-    settings = {"journal": folders.journal, "dead_letters": folders.dead_letters}
-    config = Config.of({**settings, "encryption": {"keys": {"a": f"file:{key}"}, "active": "a"}})
+    settings = folders.model_dump(include={"journal", "dead_letters"})
+    config = Config.model_validate({**settings, "encryption": {"keys": {"a": f"file:{key}"}, "active": "a"}})
     assert graded(config)["encryption"] == "FAIL"
     key.chmod(0o600)
     assert graded(config)["encryption"] == "ok"
@@ -80,7 +80,7 @@ async def test_a_torn_page_of_the_journal_fails_the_doctor(folders: Config, tmp_
 
 @pytest.mark.parametrize("wanted", ["stored", "recomputed"])
 def test_lineage_comes_with_the_translation_only_where_it_is_to_be_stored(wanted: str) -> None:
-    tables = TableSets(Config.of({"translate": {"lineage": wanted}}))
+    tables = TableSets(Config.model_validate({"translate": {"lineage": wanted}}))
     raw = (SAMPLES / "adt_a01_admit.hl7").read_bytes()
     said = answer(Work(raw, "default"), tables)
     assert isinstance(said, Done)

@@ -96,7 +96,7 @@ def stand_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(folder: Path, **listener: object) -> Config:
-    return Config.of(
+    return Config.model_validate(
         {
             "listeners": [{"name": "adt", "host": "127.0.0.1", "port": 0, **listener}],
             "observe": {"host": "127.0.0.1", "port": 0},

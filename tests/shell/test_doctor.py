@@ -42,7 +42,7 @@ def config(**keys: object) -> Config:
         "journal": {"min_free_bytes": 0},
         "encryption": {"accept_clear": True},
     }
-    return Config.of(defaults | keys)
+    return Config.model_validate(defaults | keys)
 
 
 async def findings(**keys: object) -> dict[str, Finding]:

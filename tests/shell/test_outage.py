@@ -61,7 +61,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def bridge(server: Server, tmp_path: Path) -> AsyncIterator[Bridge]:
-    config = Config.of(
+    config = Config.model_validate(
         {
             "listeners": [{"host": "127.0.0.1", "port": 0, "timezone": "Europe/Vienna"}],
             "observe": {"host": "127.0.0.1", "port": 0},

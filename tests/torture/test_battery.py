@@ -239,7 +239,7 @@ async def test_over_tls_every_case_passes_or_does_not_apply(tmp_path: Path) -> N
     client, secret = authority.issue("torturer")
     tls = {"certificate": certificate, "key": key, "ca": authority.file, "client": "require"}
     journal = await SqliteJournal.open(tmp_path / "journal", min_free_bytes=0)
-    listener = Listener.of({"host": "127.0.0.1", "port": 0, "tls": tls})
+    listener = Listener.model_validate({"host": "127.0.0.1", "port": 0, "tls": tls})
     intake = Intake(listener, journal, events_of([("ADT", "A01")]))
     server = MllpServer(listener, intake.handle, intake.refuse)
     await server.start()

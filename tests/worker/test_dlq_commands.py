@@ -32,7 +32,7 @@ class House:
     """A journal folder, dead letters, an endpoint, and what the tables do."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = Config.of(
+        self.config = Config.model_validate(
             {
                 "journal": {"path": str(folder / "journal")},
                 "dead_letters": {"path": str(folder / "dlq")},
@@ -272,7 +272,9 @@ def test_a_purge_removes_message_and_folder_for_good_and_is_audited(house: House
 
 
 def test_a_replay_beside_the_running_daemon_goes_before_later_messages_of_its_patient(house: House) -> None:
-    house.config = house.config.changed({"dead_letters": house.config.dead_letters.changed({"lane": "hold"})})
+    house.config = house.config.model_copy(
+        update={"dead_letters": house.config.dead_letters.model_copy(update={"lane": "hold"})}
+    )
 
     async def work() -> None:
         async with house.running() as journal:
@@ -289,7 +291,9 @@ def test_a_replay_beside_the_running_daemon_goes_before_later_messages_of_its_pa
 
 
 def test_a_purge_beside_the_running_daemon_frees_the_lane_and_leaves_no_folder(house: House) -> None:
-    house.config = house.config.changed({"dead_letters": house.config.dead_letters.changed({"lane": "hold"})})
+    house.config = house.config.model_copy(
+        update={"dead_letters": house.config.dead_letters.model_copy(update={"lane": "hold"})}
+    )
 
     async def work() -> None:
         async with house.running() as journal:

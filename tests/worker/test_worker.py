@@ -369,7 +369,7 @@ async def test_a_crash_between_the_endpoint_s_200_and_the_journal_sends_again_be
 ) -> None:
     first, second = bench.journal.add("a"), bench.journal.add("a")
     bench.journal.broken = {"apply": 10**9}
-    bench.config = bench.config.changed({"drain_timeout": 0.01})
+    bench.config = bench.config.model_copy(update={"drain_timeout": 0.01})
     bench.renewed()
     async with bench:
         await bench.until(lambda: bench.endpoint.delivered == [first])

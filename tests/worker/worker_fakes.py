@@ -261,8 +261,8 @@ class Bench:
         self.translate: Callable[[Entry], Bundle] = lambda entry: Bundle()
         self.config = Config(
             fhir=Fhir(concurrency=concurrency),
-            retry=Retry.of({"first": 1.0, "cap": 60.0, "give_up_after": 600.0} | retry),
-            dead_letters=DeadLettersConfig.of({"lane": lane}),
+            retry=Retry.model_validate({"first": 1.0, "cap": 60.0, "give_up_after": 600.0} | retry),
+            dead_letters=DeadLettersConfig.model_validate({"lane": lane}),
             drain_timeout=5.0,
         )
         self.worker = self.renewed()
