@@ -13,7 +13,7 @@ from functools import lru_cache
 from hl7bridge.hl7v2.escape import Separators
 
 ANY, PLAIN, SINGLE = range(3)
-_LARGE = 50_000  # characters: a segment with a document in it
+LARGE = 50_000  # characters: a segment with a document in it
 
 
 def form_of(line: str, separators: Separators) -> int:
@@ -25,7 +25,7 @@ def form_of(line: str, separators: Separators) -> int:
         two in line or a in line or b in line or c in line or d in line or e in line or f in line or line[-1] == " "
     ):
         return ANY
-    if len(line) > _LARGE:
+    if len(line) > LARGE:
         return ANY
     return PLAIN if repeated in line or no_first in line else SINGLE
 

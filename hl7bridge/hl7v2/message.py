@@ -19,7 +19,7 @@ from hl7bridge.errors import PeerError
 from hl7bridge.hl7v2.charset import decode
 from hl7bridge.hl7v2.continuation import unfolded
 from hl7bridge.hl7v2.escape import Separators, unescape
-from hl7bridge.hl7v2.form import form_of
+from hl7bridge.hl7v2.form import ANY, LARGE, form_of
 from hl7bridge.hl7v2.header import Header, read_header
 from hl7bridge.hl7v2.segment_ids import SEGMENT_IDS
 from hl7bridge.reasons import UNPARSABLE
@@ -74,9 +74,9 @@ class Segment:
         if name == "form":
             line = self._line
             if not line or self.id in _ENVELOPES:
-                first = 2 if self.id in _ENVELOPES else 0
-                line = self.separators.field.join(["", *self.fields[first + 1 :]])
-            self.form = form = form_of(line, self.separators)
+                texts = self.fields[3 if self.id in _ENVELOPES else 1 :]
+                line = "" if sum(map(len, texts)) > LARGE else self.separators.field.join(["", *texts])
+            self.form = form = form_of(line, self.separators) if line else ANY  # a document is not copied for a look
             return form
         raise AttributeError(name)
 

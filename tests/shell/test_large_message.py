@@ -31,7 +31,7 @@ def large(size: int) -> bytes:
 def peak(work: str, answer: object) -> None:
     """Sends the most that Python held while it worked, by the message's size; the message itself was there before."""
     mappings, raw = load_mappings(), large(SIZE)
-    translate(large(10_000), mappings)
+    translate(large(100_000), mappings)  # the code of its tables is made
     gc.collect()
     gc.disable()  # nothing may have to wait for the collector
     tracemalloc.start()

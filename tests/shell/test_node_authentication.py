@@ -90,7 +90,7 @@ async def say(bridge: Bridge, context: ssl.SSLContext, *payloads: bytes) -> list
 
 def audit(tmp_path: Path) -> list[tuple[str, str, str, str]]:
     """Every entry; the chain is whole."""
-    file = next((tmp_path / "journal").glob("journal.*"))
+    file = tmp_path / "journal" / "journal.sqlite3"
     with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
         entries = read(connection, 0, 1000)
         assert verify(connection).whole
