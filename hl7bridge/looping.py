@@ -1,6 +1,6 @@
 """Which event loop runs the daemon: uvloop where it is installed (`pip install hl7bridge[fast]`), else asyncio's own.
 
-Both keep the same promises; the tests of the ports, the endpoint and the daemon run with either. uvloop takes a seventh
+Both keep the same promises; the tests of the ports, the endpoint and the daemon run with either. uvloop takes a fifth
 of the main process' CPU away (docs/decisions/0039-uvloop-where-it-is-installed.md).
 """
 

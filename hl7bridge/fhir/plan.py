@@ -92,7 +92,7 @@ class _Rules:
 
 
 class Plans:
-    """Checks by type. Safe to share between threads: a plan is filled once, in one step."""
+    """Checks by type. Safe to share between threads: one at a time makes a check, in one step."""
 
     def __init__(self, model: Model, invariants: Mapping[str, tuple[Invariant, ...]], terms: Terms) -> None:
         self._model = model
@@ -106,8 +106,12 @@ class Plans:
     def of(self, type: str) -> Check:
         """The check of a type, a backbone element or a resource."""
         found = self._checks.get(type)
-        if found is None:
-            found = self._checks[type] = self._resource() if type == "Resource" else self._compile(type)
+        if found is not None:
+            return found
+        with self._code.making:
+            found = self._checks.get(type)
+            if found is None:
+                found = self._checks[type] = self._resource() if type == "Resource" else self._compile(type)
         return found
 
     def resource(self, body: Any, known: Known) -> str | None:

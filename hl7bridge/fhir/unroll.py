@@ -21,6 +21,7 @@ A long shape is a function of its own, found by its names in their order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -111,10 +112,12 @@ def unjudged(value: Any, known: Known) -> str | None:
 class Code:
     """The code of all types; each refers to that of others by name, so that it may be made anew.
 
-    Shared between threads: what is made replaces what was there in one step.
+    Shared between threads: one at a time makes code (`making`), and what is made replaces what was there in one step.
+    What its names stand for is never replaced: another thread may be in the middle of the code that was there.
     """
 
     def __init__(self, insides: Insides, systems: Systems) -> None:
+        self.making = RLock()
         self._insides = insides
         self._names: dict[str, Any] = {**NAMES, "systems": systems, "meets": systems.meets}
         self._short: dict[str, tuple[Shape, ...]] = {}
@@ -125,10 +128,12 @@ class Code:
         What is given asks the code there is when it is called.
         """
         names = self._names
+        if name in names:
+            raise ValueError(f"{name} has code already")
         names[f"{name}_plain"] = plain
         names[f"{name}_long"] = {}
         self._short[name] = ()
-        self._make(name, _of_type(name, (), self._insides))
+        self._make(_of_type(name, (), self._insides))
         return lambda body, known: names[name](body, known)
 
     def put(self, name: str, accepts: Accepts) -> None:
@@ -142,20 +147,20 @@ class Code:
 
     def add(self, name: str, shape: Shape) -> None:
         """A shape of the type is met often."""
-        if len(shape.names) > SHORT:
-            long = self.long(name)
-            if shape.names in long:
+        with self.making:
+            if len(shape.names) > SHORT:
+                long = self.long(name)
+                if shape.names not in long:
+                    function = f"{name}_{len(long)}"
+                    self._make(_of_long(function, shape, self._insides))
+                    long[shape.names] = self._names[function]
                 return
-            lines = _of_long(f"{name}_{len(long)}", shape, self._insides)
-            self._make(f"{name}_{len(long)}", lines)
-            long[shape.names] = self._names[f"{name}_{len(long)}"]
-            return
-        held = self._short[name]
-        if len(held) < MOST and all(set(shape.names) != set(other.names) for other in held):
-            self._short[name] = held = (*held, shape)
-            self._make(name, _of_type(name, held, self._insides))
+            held = self._short[name]
+            if len(held) < MOST and all(set(shape.names) != set(other.names) for other in held):
+                self._short[name] = held = (*held, shape)
+                self._make(_of_type(name, held, self._insides))
 
-    def _make(self, name: str, lines: _Lines) -> None:
+    def _make(self, lines: _Lines) -> None:
         self._names.update(lines.meant)
         exec(compile("\n".join(lines.text), _FILE, "exec"), self._names)
 
@@ -163,11 +168,12 @@ class Code:
 class _Lines:
     """Lines of one function, and what the names in them stand for."""
 
-    def __init__(self, function: str, insides: Insides) -> None:
+    def __init__(self, function: str, insides: Insides, made: int = 0) -> None:
+        """`made`: how much code the function had before."""
         self.text = [f"def {function}(body, known):"]
         self.meant: dict[str, Any] = {}
         self.insides = insides
-        self._prefix = function
+        self._prefix = f"{function}_{made}_of"
 
     def add(self, depth: int, text: str) -> None:
         self.text.append("    " * depth + text)
@@ -180,7 +186,7 @@ class _Lines:
 
 def _of_type(name: str, shapes: Sequence[Shape], insides: Insides) -> _Lines:
     """A type: its short shapes by their size, its long ones by their names."""
-    lines = _Lines(name, insides)
+    lines = _Lines(name, insides, len(shapes))
     lines.add(1, "if body.__class__ is dict:")
     lines.add(2, "size = len(body)")
     for size in sorted({len(shape.names) for shape in shapes}):

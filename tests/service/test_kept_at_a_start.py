@@ -36,7 +36,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, site: Path) -> Config:
-    return Config.of(
+    return Config.model_validate(
         {
             "journal": {"path": str(tmp_path / "journal")},
             "mappings": {"overlays": [str(site)], "options": {"narrative": "generated"}},
