@@ -24,7 +24,7 @@ from figures import Effort, Figure, progress, show
 HERE = Path(__file__).resolve().parent
 DOCUMENT = HERE.parent / "docs" / "performance.md"
 START, END = "<!-- figures -->\n", "<!-- end of figures -->"
-PACKAGES = ("hl7", "hl7apy", "fhir.resources", "orjson", "aiohttp", "pydantic")
+PACKAGES = ("hl7", "hl7apy", "fhir.resources", "orjson", "uvloop", "httptools", "pydantic")
 
 
 def machine() -> str:
