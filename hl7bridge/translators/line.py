@@ -82,6 +82,9 @@ class Line(asyncio.SubprocessProtocol):
 
     @property
     def takes_more(self) -> bool:
+        """Never while tables are under way: what stood behind them would be passed on, and be translated twice."""
+        if not self.loaded or None in self._given:
+            return False
         waits = len(self._given)
         return not waits or (waits < MOST and self._bytes < MOST_BYTES and not self._passed_on)
 

@@ -156,6 +156,18 @@ async def test_a_process_has_so_many_messages_and_bytes_but_always_one() -> None
     assert not made.line.takes_more
 
 
+async def test_a_process_takes_no_message_while_its_tables_are_under_way() -> None:
+    made = Made()
+    assert made.line.takes_more
+    made.give(b"a")
+    made.line.use(2, b"others")
+    assert not made.line.takes_more
+    made.say(DONE)
+    assert not made.line.takes_more
+    made.say(Loaded(2))
+    assert made.line.takes_more
+
+
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 1000])
 def test_answers_come_in_any_pieces(size: int) -> None:
     said = [DONE, Loaded(3), Done(b"x" * 500, 2, "v1", {})]
